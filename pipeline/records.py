@@ -15,7 +15,8 @@ FORMAT_VERSION = 1
 
 #: What a source knows of a sample before its image is read. `url` names the file that holds it, `offset`/`n_bytes`
 #: the byte range of the image in it (offset -1: the whole file, n_bytes its size; `row` >= 0: a row of a parquet
-#: file or an index of a generated world). `captions` holds every caption of the image, as written, in source order.
+#: file or an index of a generated world). `captions` holds every caption of the image that is not blank, in source order.
+#: `problem` is empty, or the reason why this sample will be rejected (duplicate_key, no_caption, ...).
 INDEX = pa.schema(
     [
         pa.field("source_key", pa.string(), nullable=False),
@@ -24,10 +25,12 @@ INDEX = pa.schema(
         pa.field("n_bytes", pa.int64(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
         pa.field("captions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+        pa.field("problem", pa.string(), nullable=False),
     ]
 )
 
-#: A sample with its original image bytes, untouched. `key` is `sample_key(source_key, image)`.
+#: A sample with its original image bytes, untouched. `key` is `sample_key(source_key, image)`; `mentioned` holds the
+#: ids of the pool's concepts that its captions name, rising.
 SAMPLES = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -35,6 +38,7 @@ SAMPLES = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("image", pa.large_binary(), nullable=False),
         pa.field("captions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+        pa.field("mentioned", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
     ]
 )
 
