@@ -49,7 +49,7 @@ def _index_tar(f: IO[bytes], url: str) -> Iterator[dict[str, Any]]:
                     continue
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
+                key = f"{folder}/{stem}" if folder else stem  # unique in this tar; tars may number alike
                 if sample and (sample["key"] != key or extension.lower() in sample["extensions"]):
                     yield _row(sample, url)
                     sample = {}
@@ -100,4 +100,5 @@ def _row(sample: dict[str, Any], url: str) -> dict[str, Any]:
         problem = problem or "bad_json"
     offset, n_bytes = sample.get("image", (-1, -1))
     unique = list(dict.fromkeys(c.strip() for c in captions))
-    return index_row(sample["key"], url, unique, offset=offset, n_bytes=n_bytes, problem=problem)
+    source_key = f"{url.rsplit('/', 1)[-1]}/{sample['key']}"
+    return index_row(source_key, url, unique, offset=offset, n_bytes=n_bytes, problem=problem)
