@@ -14,6 +14,7 @@ import torch
 
 from pipeline import localizers, teachers
 from pipeline.align import AlignSettings, Alignment, align
+from pipeline.devices import resolve_device
 from pipeline.images import BadSample, decode
 from pipeline.localizers import Localizer, Proposals
 from pipeline.records import FORMAT_VERSION
@@ -53,7 +54,7 @@ class Annotator:
         self._settings = settings
         self._vocabulary = vocabulary
         self._fingerprint = fingerprint
-        device = teachers.resolve_device(settings.teacher.device)
+        device = resolve_device(settings.teacher.device)
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teachers.load(settings.teacher)
 

@@ -11,7 +11,7 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -101,15 +101,16 @@ def commit(
     samples: list[dict[str, Any]],
     rejects: list[dict[str, Any]],
     identity: dict[str, str],
-    seconds: dict[str, float],
+    seconds: Callable[[], dict[str, float]],
 ) -> dict[str, Any]:
     """Writes `shards/<part>.tar`, then `manifest/<part>.json`; returns the row.
 
-    identity: the hashes of `fingerprint` and `pool`. A part without a sample leaves a row and no tar. Raises
+    identity: the hashes of `fingerprint` and `pool`. seconds: asked once the shard is written. A part without a sample leaves a row and no tar. Raises
     NotConserved, with nothing written, unless n_read = samples + rejects.
     """
     if n_read != len(samples) + len(rejects):
         raise NotConserved(f"part {part}: read {n_read}, have {len(samples)} samples + {len(rejects)} rejects")
+    rejects = sorted(rejects, key=lambda r: (r["source_key"], r["stage"], r["reason"]))
     keys = [s["key"] for s in samples]
     if len(set(keys)) != len(keys):
         raise NotConserved(f"part {part}: two samples have the same key")
@@ -133,7 +134,7 @@ def commit(
         "concept_ids": [i for i, _ in concepts],
         "concept_counts": [n for _, n in concepts],
         "rejects": rejects,
-        "seconds": seconds,
+        "seconds": seconds(),
     }
     storage.write_bytes(storage.join(out, "manifest", f"{part}.json"), json.dumps(row, ensure_ascii=False).encode())
     return row

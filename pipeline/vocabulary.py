@@ -1,0 +1,94 @@
+"""Pass one over the captions: the concept pool and its text embeddings, as files beside the shards."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from concept_pool.count import Counts, count_block
+from concept_pool.embed import embed_pool
+from concept_pool.parse import Parser
+from concept_pool.pool import ConceptPool
+from concept_pool.prompts import load_templates, templates_hash
+from pipeline import storage, teachers
+from pipeline.annotate import Vocabulary
+from pipeline.parts import Part, Plan
+from pipeline.settings import BuildSettings
+
+FOLDER = "concept_pool"
+MENTIONS = pa.schema([pa.field("names", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False)])
+
+
+def count_parts(settings: BuildSettings, plan: Plan, parts: list[Part]) -> Counts:
+    """Concepts of the captions of `parts`; leaves what each image mentions in `plan/mentions/<part>.parquet`.
+
+    Only samples that may reach a shard are counted: a duplicate or a missing file does not vote.
+    """
+    parser = Parser(settings.pool)
+    total = Counts()
+    for part in parts:
+        rows = plan.rows(part).to_pylist()
+        captions = [[] if r["problem"] else r["captions"] for r in rows]
+        counts, mentions = count_block(captions, parser)
+        total.merge(counts)
+        with storage.atomic_write(_mentions_url(plan.out, part)) as f:
+            pq.write_table(pa.table([mentions], schema=MENTIONS), f)
+    return total
+
+
+def mentions(out: str, part: Part) -> list[list[str]]:
+    """The concept names that each image of a part mentions in its captions, in the order of the part's rows."""
+    with storage.open_read(_mentions_url(out, part)) as f:
+        return pq.read_table(f).column("names").to_pylist()
+
+
+def _mentions_url(out: str, part: Part) -> str:
+    return storage.join(out, "plan", "mentions", f"{part.name}.parquet")
+
+
+def embed(settings: BuildSettings, out: str) -> dict[str, Any]:
+    """Embeds the saved pool with the teacher's text encoder; runs where the models run. Returns what it wrote.
+
+    Writes `concept_pool/text_embeddings.safetensors` (`text_embeddings`, float32 [C, D]), then
+    `concept_pool/embeddings.json` with its sha256 and the hashes of pool and templates.
+    """
+    torch.set_num_threads(settings.threads)
+    pool = ConceptPool.load(storage.join(out, FOLDER))
+    templates = load_templates(settings.pool.templates)
+    teacher = teachers.load(settings.teacher)
+    matrix = embed_pool(pool.names, templates, teacher.encode_text, settings.pool.ensemble)
+    data = save_tensors({"text_embeddings": torch.as_tensor(matrix).contiguous()})
+    url = storage.join(out, FOLDER, "text_embeddings.safetensors")
+    storage.write_bytes(url, data)
+    record = {
+        "pool": pool.hash,
+        "templates": templates_hash(templates),
+        "n_concepts": len(pool.names),
+        "dim": int(matrix.shape[1]),
+        "sha256": storage.sha256(url),
+    }
+    storage.write_bytes(storage.join(out, FOLDER, "embeddings.json"), json.dumps(record, indent=1).encode())
+    return record
+
+
+def embeddings_record(out: str) -> dict[str, Any] | None:
+    """What `embed` wrote, or None if it has not finished, or if the matrix is not the one it describes."""
+    try:
+        record = json.loads(storage.read_bytes(storage.join(out, FOLDER, "embeddings.json")))
+        digest = storage.sha256(storage.join(out, FOLDER, "text_embeddings.safetensors"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if digest == record["sha256"] else None
+
+
+def load_vocabulary(out: str) -> Vocabulary:
+    """The pool's classes and their embeddings, from files."""
+    pool = ConceptPool.load(storage.join(out, FOLDER))
+    data = storage.read_bytes(storage.join(out, FOLDER, "text_embeddings.safetensors"))
+    return Vocabulary(list(pool.names), load_tensors(data)["text_embeddings"], pool.hash)
