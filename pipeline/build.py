@@ -7,6 +7,7 @@ one is left alone.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import time
@@ -198,9 +199,9 @@ def _finish(
         "regions_per_compute_s": round(total["n_regions"] / seconds["compute"], 1) if seconds["compute"] else 0.0,
         **identity,
     }
-    if n_built:  # a build that found everything in place leaves the folder untouched
-        _write_table(plan.out, "manifest.parquet", rows, shards.MANIFEST)
-        _write_table(plan.out, "rejects.parquet", rejects, records.REJECTS)
+    _write_table(plan.out, "manifest.parquet", rows, shards.MANIFEST)
+    _write_table(plan.out, "rejects.parquet", rejects, records.REJECTS)
+    if n_built or not storage.exists(storage.join(plan.out, "summary.json")):
         run = {"wall_s": round(wall_s, 2), "n_parts_built": n_built, "runtime": settings.runtime}
         storage.write_bytes(storage.join(plan.out, "summary.json"), json.dumps({**summary, "run": run}, indent=1).encode())
     _check_budget(settings, total["n_rejected"], plan.n_samples)
@@ -208,6 +209,9 @@ def _finish(
 
 
 def _write_table(out: str, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    columns = [{k: r[k] for k in schema.names} for r in rows]
-    with storage.atomic_write(storage.join(out, name)) as f:
-        pq.write_table(pa.Table.from_pylist(columns, schema), f)
+    """Writes a parquet table unless it lies there already, byte for byte: a finished dataset is left alone."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{k: r[k] for k in schema.names} for r in rows], schema), buffer)
+    url = storage.join(out, name)
+    if not storage.exists(url) or storage.read_bytes(url) != buffer.getvalue():
+        storage.write_bytes(url, buffer.getvalue())

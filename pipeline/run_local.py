@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -33,7 +34,7 @@ class LocalRunner:
         running: set[Future[dict[str, Any]]] = set()
         with ThreadPoolExecutor(workers) as pool:
             try:
-                running = {pool.submit(work, p) for p, _ in zip(waiting, range(workers), strict=False)}
+                running = {pool.submit(work, part) for part in itertools.islice(waiting, workers)}
                 while running:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
