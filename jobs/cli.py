@@ -1,0 +1,53 @@
+"""`regionpairs`: looks at datasets and pools. The jobs that make them are the scripts beside this file."""
+
+from __future__ import annotations
+
+import sys
+
+from jsonargparse import auto_cli
+
+from concept_pool.inspect import POOL_COMMANDS
+from pipeline import storage
+from pipeline.verify import verify as faults_of
+from reports.contact_sheet import draw
+
+
+def verify(dataset: str) -> int:
+    """Re-checks every byte of a dataset against its manifest.
+
+    Args:
+        dataset: folder or URL of the dataset
+    """
+    n = 0
+    for line in faults_of(dataset):
+        n += 1
+        print(line)
+    print(f"{dataset}: {n} faults" if n else f"{dataset}: whole, every byte as the manifest says")
+    return 1 if n else 0
+
+
+def view(dataset: str, out: str = "pairs.png", n: int = 20) -> int:
+    """Draws samples with their pairs: boxes, concept names, probabilities.
+
+    Args:
+        dataset: folder or URL of the dataset
+        out: picture to write
+        n: samples to draw, spread over the dataset by key
+    """
+    storage.write_bytes(out, draw(dataset, n))
+    print(storage.absolute(out))
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0: all is well; 1: faults were found; 2: the command line is wrong."""
+    commands = {"verify": verify, "view": view, "pool": POOL_COMMANDS}
+    try:
+        return auto_cli(commands, args=argv, as_positional=True, prog="regionpairs") or 0
+    except (ValueError, FileNotFoundError) as e:
+        print(f"regionpairs: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

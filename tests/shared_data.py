@@ -1,0 +1,22 @@
+"""Where the real photographs and captions are, for tests and benchmarks that need them. They are not part of the project."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def find_shared_data() -> Path | None:
+    """The `data` folder of REGIONPAIRS_SHARED, else of `../shared` beside this checkout; None where there is none."""
+    root = Path(os.environ.get("REGIONPAIRS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    return root / "data" if (root / "data" / "coco_photos").is_dir() else None
+
+
+def shared_data() -> Path:
+    """`find_shared_data`, or the test is skipped."""
+    found = find_shared_data()
+    if found is None:
+        pytest.skip("needs the real photographs: no ../shared/data beside the checkout (or in REGIONPAIRS_SHARED)")
+    return found
