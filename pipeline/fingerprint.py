@@ -11,7 +11,7 @@ from typing import Any
 
 import concept_pool
 import pipeline
-from pipeline import localizers, teachers
+from pipeline import localizers, storage, teachers
 from pipeline.records import FORMAT_VERSION
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source
@@ -20,6 +20,7 @@ from pipeline.sources import Source
 RUNTIME_KEYS = ("out", "runtime", "reject_budget", "workers", "cpus_per_worker", "gpus_per_worker", "recheck")
 #: `kind` alone counts of the source: its input is compared by content (`listing`), so that a folder may move.
 SOURCE_KEYS = ("kind", "limit", "max_pixels")
+POOL_FILES = ("aliases", "not_visible", "compounds", "extra_names", "templates")
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "spacy", "pillow")
 
 
@@ -37,6 +38,9 @@ def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     for key in (*RUNTIME_KEYS, "localizer", "teacher"):
         values.pop(key)
     values["source"] = {k: values["source"][k] for k in SOURCE_KEYS}
+    for key in POOL_FILES:  # files count by content
+        path = values["pool"][key]
+        values["pool"][key] = storage.sha256(path) if path else None
     document = {
         "format_version": FORMAT_VERSION,
         "settings": values,
