@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import sources
+from pipeline.parts import Plan
+from pipeline.sources.settings import SourceSettings
+
+
+def tar(path, members):
+    with tarfile.open(path, "w") as f:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            f.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def problems(source):
+    return {row["source_key"]: row["problem"] for row in source.index()}
+
+
+def test_coco_lists_what_the_captions_file_lists(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "b.jpg").write_bytes(b"bb")
+    (images / "a.jpg").write_bytes(b"a")
+    (images / "not-listed.jpg").write_bytes(b"x")
+    document = {
+        "images": [{"id": i, "file_name": n} for i, n in enumerate(["b.jpg", "a.jpg", "gone.jpg", "mute.jpg"])],
+        "annotations": [
+            {"image_id": 0, "caption": "two dogs"},
+            {"image_id": 0, "caption": "  "},
+            {"image_id": 1, "caption": "\n"},
+            {"image_id": 2, "caption": "x"},
+        ],
+    }
+    (images / "mute.jpg").write_bytes(b"m")
+    (tmp_path / "captions.json").write_text(json.dumps(document))
+    source = sources.load(
+        SourceSettings(kind="coco", images=str(images), captions=str(tmp_path / "captions.json"))
+    )
+    rows = list(source.index())
+    assert [r["source_key"] for r in rows] == ["a.jpg", "b.jpg", "gone.jpg", "mute.jpg"]
+    assert [r["problem"] for r in rows] == ["empty_caption", "", "missing_file", "no_caption"]
+    assert rows[1]["captions"] == ["two dogs"]
+    assert source.read(rows[1]) == b"bb"
+
+
+def test_webdataset_reads_img2dataset_tars(tmp_path):
+    url = tar(
+        tmp_path / "00000.tar",
+        [
+            ("000.jpg", b"jpeg"),
+            ("000.txt", b"a cat"),
+            ("000.json", json.dumps({"caption": "a cat", "url": "x"}).encode()),
+            ("001.png", b"png!"),
+            ("001.json", json.dumps({"caption": "a dog"}).encode()),
+            ("002.txt", b"no image"),
+            ("sub/003.WEBP", b"webp"),
+            ("sub/003.txt", "un chat".encode()),
+            ("004.jpg", b"j"),
+            ("004.json", b"{broken"),
+        ],
+    )
+    source = sources.load(SourceSettings(kind="webdataset", urls=[str(tmp_path / "*.tar")]))
+    rows = {r["source_key"]: r for r in source.index()}
+    assert rows["00000.tar/000"]["captions"] == ["a cat"]
+    assert source.read(rows["00000.tar/000"]) == b"jpeg"
+    assert source.read(rows["00000.tar/001"]) == b"png!"
+    assert source.read(rows["00000.tar/sub/003"]) == b"webp"
+    assert rows["00000.tar/002"]["problem"] == "no_image"
+    assert rows["00000.tar/004"]["problem"] == "bad_json"
+    assert url.endswith(rows["00000.tar/000"]["url"].rsplit("/", 1)[-1])
+
+
+@pytest.mark.parametrize("cut", ["at a member boundary", "inside a member"])
+def test_a_cut_tar_is_noticed_and_its_whole_samples_are_kept(tmp_path, cut):
+    path = tmp_path / "a.tar"
+    tar(path, [(f"{i}.{e}", bytes(600)) for i in range(3) for e in ("jpg", "txt")])
+    data = path.read_bytes()
+    sample = 2 * (512 + 1024)
+    path.write_bytes(data[: 2 * sample] if cut == "at a member boundary" else data[: 2 * sample + 700])
+    found = problems(sources.load(SourceSettings(kind="webdataset", urls=[str(path)])))
+    assert found["a.tar"].startswith("damaged_tar")
+    assert {"a.tar/0", "a.tar/1"} <= set(found)
+
+
+def test_parquet_reads_bytes_paths_and_hugging_face_cells(tmp_path):
+    (tmp_path / "p.jpg").write_bytes(b"from a path")
+    pq.write_table(
+        pa.table({"key": ["x", "y"], "image": [b"one", b"two"], "captions": [["a", "b"], []]}),
+        tmp_path / "bytes.parquet",
+        row_group_size=1,
+    )
+    pq.write_table(pa.table({"path": ["p.jpg"], "caption": ["c"]}), tmp_path / "paths.parquet")
+    pq.write_table(
+        pa.table({"image": [{"bytes": b"cell", "path": None}], "text": ["t"]}), tmp_path / "cells.parquet"
+    )
+    urls = [str(tmp_path / f"{n}.parquet") for n in ("bytes", "paths", "cells")]
+    source = sources.load(SourceSettings(kind="parquet", urls=urls))
+    rows = list(source.index())
+    assert [r["source_key"] for r in rows] == ["x", "y", "paths.parquet:0", "cells.parquet:0"]
+    assert [r["problem"] for r in rows] == ["", "no_caption", "", ""]
+    assert [source.read(r) for r in rows] == [b"one", b"two", b"from a path", b"cell"]
+
+
+def test_parquet_without_the_columns_says_which_it_found(tmp_path):
+    pq.write_table(pa.table({"url": ["u"], "caption": ["c"]}), tmp_path / "a.parquet")
+    source = sources.load(SourceSettings(kind="parquet", urls=[str(tmp_path / "a.parquet")]))
+    with pytest.raises(ValueError, match=r"has the columns url, caption; needed: image or path"):
+        list(source.index())
+
+
+def test_the_plan_cuts_parts_by_content_and_marks_duplicates(tmp_path):
+    members = [(f"{n}.{e}", b"x") for n in ("a", "b", "b", "c") for e in ("jpg", "txt")]
+    tar(tmp_path / "t.tar", members)
+    source = sources.load(SourceSettings(kind="webdataset", urls=[str(tmp_path / "t.tar")]))
+    plan = Plan.write(source, 3, 0, str(tmp_path / "out"))
+    assert [p.n_samples for p in plan.parts] == [3, 1]
+    assert Plan.read(str(tmp_path / "out")) == plan
+    assert plan.rows(plan.parts[0]).column("problem").to_pylist() == ["", "", "duplicate_key"]
+    again = Plan.write(source, 3, 0, str(tmp_path / "again"))
+    assert [p.name for p in again.parts] == [p.name for p in plan.parts]
+    other = Plan.write(source, 2, 0, str(tmp_path / "other"))
+    assert other.parts[0].name != plan.parts[0].name
+
+
+def test_an_empty_source_is_an_error(tmp_path):
+    tar(tmp_path / "t.tar", [])
+    source = sources.load(SourceSettings(kind="webdataset", urls=[str(tmp_path / "t.tar")]))
+    with pytest.raises(ValueError, match="holds no samples"):
+        Plan.write(source, 3, 0, str(tmp_path / "out"))
+
+
+def test_shapes_are_drawn_on_demand():
+    source = sources.load(SourceSettings(kind="shapes", count=3, seed=5))
+    rows = list(source.index())
+    assert len(rows) == 3
+    assert source.read(rows[2]) == source.read(rows[2])
+    assert source.read(rows[2])[:4] == b"\x89PNG"
+
+
