@@ -1,0 +1,154 @@
+"""Mergeable partial counts of concepts: a block of captions in, counts out; blocks merge in any order to the same counts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from concept_pool.parse import Parser
+
+TABLE = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),  # total | name | rejected
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # empty but for rejected words
+        pa.field("n_images", pa.int64(), nullable=False),
+        pa.field("n_mentions", pa.int64(), nullable=False),
+        pa.field("n_images_within", pa.int64(), nullable=False),
+        pa.field("examples", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+    ]
+)
+
+
+@dataclass
+class Counts:
+    """Counts of a part of a corpus. Merging is associative and commutative, examples included (they are chosen by hash).
+
+    `images` counts images that name a concept, `mentions` captions that do, `within` images that name it alone or as
+    the last words of a longer name ("sink" in "kitchen sink"), `rejected` captions with a rejected (word, reason).
+    """
+
+    max_examples: int = 3
+    n_images: int = 0
+    n_captions: int = 0
+    images: Counter[str] = field(default_factory=Counter)
+    mentions: Counter[str] = field(default_factory=Counter)
+    within: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[str, tuple[tuple[bytes, str], ...]] = field(default_factory=dict)
+
+    def add_image(self, captions: list[tuple[str, tuple[str, ...]]], opaque: frozenset[str]) -> list[str]:
+        """Count one image by its distinct (caption, names); returns the names its captions mention, sorted."""
+        named: set[str] = set()
+        for caption, names in captions:
+            self.mentions.update(names)
+            named.update(names)
+            if self.max_examples and names:
+                example = (_rank(caption), caption)
+                for name in names:
+                    self._add_examples(name, (example,))
+        self.n_images += 1
+        self.n_captions += len(captions)
+        self.images.update(named)
+        self.within.update(with_tails(named, opaque))
+        return sorted(named)
+
+    def _add_examples(self, name: str, examples: tuple[tuple[bytes, str], ...]) -> None:
+        kept = self.examples.get(name, ())
+        if len(kept) == self.max_examples and kept[-1] < examples[0]:
+            return
+        self.examples[name] = tuple(sorted({*kept, *examples})[: self.max_examples])
+
+    def merge(self, other: Counts) -> Counts:
+        """Add `other` in place and return self. ValueError if the two kept different numbers of examples."""
+        if other.max_examples != self.max_examples:
+            raise ValueError(f"counts with {self.max_examples} and {other.max_examples} examples cannot be merged")
+        self.n_images += other.n_images
+        self.n_captions += other.n_captions
+        for mine, theirs in (
+            (self.images, other.images), (self.mentions, other.mentions),
+            (self.within, other.within), (self.rejected, other.rejected),
+        ):  # fmt: skip
+            for key, count in theirs.items():
+                mine[key] += count  # type: ignore[index]
+        for name, examples in other.examples.items():
+            self._add_examples(name, examples)
+        return self
+
+    def to_table(self) -> pa.Table:
+        """`TABLE` rows, sorted; the same counts give the same table."""
+        rows: list[dict[str, object]] = [
+            _row("total", "", "", self.n_images, self.n_captions, self.max_examples, [])
+        ]
+        for name in sorted(self.within):
+            examples = [caption for _, caption in self.examples.get(name, ())]
+            rows.append(
+                _row("name", name, "", self.images[name], self.mentions[name], self.within[name], examples)
+            )
+        for (word, reason), count in sorted(self.rejected.items()):
+            rows.append(_row("rejected", word, reason, 0, count, 0, []))
+        return pa.Table.from_pylist(rows, schema=TABLE)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Counts:
+        """The counts that `to_table` wrote."""
+        counts = cls()
+        for row in table.to_pylist():
+            name = row["name"]
+            if row["kind"] == "total":
+                counts.n_images, counts.n_captions = row["n_images"], row["n_mentions"]
+                counts.max_examples = row["n_images_within"]
+            elif row["kind"] == "rejected":
+                counts.rejected[(name, row["reason"])] = row["n_mentions"]
+            else:
+                counts.within[name] = row["n_images_within"]
+                if row["n_images"]:
+                    counts.images[name], counts.mentions[name] = row["n_images"], row["n_mentions"]
+                if row["examples"]:
+                    counts.examples[name] = tuple((_rank(caption), caption) for caption in row["examples"])
+        return counts
+
+
+def count_block(captions_per_image: list[list[str]], parser: Parser) -> tuple[Counts, list[list[str]]]:
+    """Counts of a block of images, and the names that each image's captions mention (sorted).
+
+    A caption that an image has twice counts once. An image without captions counts as an image that names nothing.
+    """
+    counts = Counts(max_examples=parser.settings.max_examples)
+    unique = [list(dict.fromkeys(captions)) for captions in captions_per_image]
+    parsed = iter(parser.analyse([caption for captions in unique for caption in captions]))
+    mentions = []
+    for captions in unique:
+        image = [(caption, next(parsed)) for caption in captions]
+        for _, read in image:
+            counts.rejected.update(read.rejected)
+        mentions.append(
+            counts.add_image([(caption, read.names) for caption, read in image], parser.lexicon.opaque)
+        )
+    return counts, mentions
+
+
+def tails(name: str, opaque: frozenset[str]) -> list[str]:
+    """The more general names inside a name of several words: "kitchen sink" -> ["sink"]; none for opaque names."""
+    found = []
+    while " " in name and name not in opaque:
+        name = name.split(" ", 1)[1]
+        found.append(name)
+    return found
+
+
+def with_tails(names: set[str], opaque: frozenset[str]) -> set[str]:
+    """`names` and the more general names inside them."""
+    return names.union(*(tails(name, opaque) for name in names if " " in name))
+
+
+def _rank(caption: str) -> bytes:
+    return hashlib.blake2b(caption.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _row(kind: str, name: str, reason: str, images: int, mentions: int, within: int, examples: list[str]) -> dict:
+    values = (kind, name, reason, images, mentions, within, examples)
+    return dict(zip(TABLE.names, values, strict=True))

@@ -1,0 +1,49 @@
+"""Singulars of nouns: spaCy's English lemma tables, read once, applied to a word type once.
+
+spaCy's own lemmatizer needs a part of speech on every token of every caption; a noun's singular depends on the word
+alone, so it is looked up by type and remembered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PLURAL_RULES = (("ves", "f"), ("ies", "y"), ("men", "man"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("zes", "z"), ("sses", "ss"), ("ses", "s"), ("oes", "o"), ("s", ""))  # fmt: skip
+
+
+class Singulars:
+    """word -> singular, for lower-case English nouns. `index` is the set of known nouns, `exceptions` irregular plurals."""
+
+    def __init__(self, index: frozenset[str], exceptions: dict[str, str]) -> None:
+        self.index = index
+        self.exceptions = exceptions
+        self._seen: dict[str, str] = {}
+
+    @classmethod
+    def from_spacy(cls, nlp: Any) -> Singulars:
+        """The tables of a loaded English pipeline that has the rule lemmatizer; ValueError if it has none."""
+        if "lemmatizer" not in nlp.component_names or not nlp.get_pipe("lemmatizer").lookups.has_table("lemma_index"):
+            raise ValueError("the spaCy pipeline has no rule lemmatizer; en_core_web_sm, _md and _lg have one")
+        lookups = nlp.get_pipe("lemmatizer").lookups
+        exceptions = {plural: forms[0] for plural, forms in lookups.get_table("lemma_exc")["noun"].items() if forms}
+        return cls(frozenset(lookups.get_table("lemma_index")["noun"]), exceptions)
+
+    def __call__(self, word: str, plural: bool) -> str:
+        """The singular of `word`; a word that the tagger calls singular changes only if it is no known noun."""
+        if not plural and (word in self.index or not word.endswith("s") or word.endswith(("ss", "us", "is"))):
+            return word
+        found = self._seen.get(word)
+        if found is None:
+            found = self._seen[word] = self._singular(word)
+        return found
+
+    def _singular(self, word: str) -> str:
+        if word in self.exceptions:
+            return self.exceptions[word]
+        forms = [word[: -len(end)] + new for end, new in _PLURAL_RULES if word.endswith(end) and len(word) > len(end) + 1]
+        for form in forms:
+            if form in self.index:
+                return form
+        if word in self.index or word.endswith(("ss", "us", "is")) or not forms:
+            return word
+        return forms[0]
