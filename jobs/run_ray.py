@@ -142,11 +142,10 @@ def _unpack(batch: pa.Table) -> Payload:
     return Payload(part, table.to_pylist(), Rejects(part.name, head["rejects"]), head["seconds"])
 
 
-def _merge(*counts: Counts) -> Counts:
-    total = Counts()
-    for c in counts:
-        total.merge(c)
-    return total
+def _merge(first: Counts, *others: Counts) -> Counts:
+    for counts in others:
+        first.merge(counts)
+    return first
 
 
 def _cpus() -> int:

@@ -31,7 +31,7 @@ def count_parts(settings: BuildSettings, plan: Plan, parts: list[Part]) -> Count
     Only samples that may reach a shard are counted: a duplicate or a missing file does not vote.
     """
     parser = Parser(settings.pool)
-    total = Counts()
+    total = Counts(settings.pool.max_examples)
     for part in parts:
         rows = plan.rows(part).to_pylist()
         captions = [[] if r["problem"] else r["captions"] for r in rows]
