@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Any
 
 from jobs.arguments import parse
 from pipeline.build import Incomplete, Refused, Runner, build
@@ -22,11 +23,16 @@ log = logging.getLogger("regionpairs")
 
 def main(argv: list[str] | None = None) -> int:
     settings = parse(BuildSettings, argv, description=__doc__ or "", validate=check)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+    )
     try:
         summary = build(settings, runner(settings))
     except Refused as e:
-        print(f"{settings.out} was made with something else; use another folder, or the same settings:", file=sys.stderr)
+        print(
+            f"{settings.out} was made with something else; use another folder, or the same settings:",
+            file=sys.stderr,
+        )
         for line in e.differences:
             print(f"  {line}", file=sys.stderr)
         return 2
@@ -53,7 +59,9 @@ def check(settings: BuildSettings) -> None:
     }
     for key, path in paths.items():
         if path and "://" not in path and not path.startswith(("/", "~")):
-            raise ValueError(f"{key}: '{path}' is relative, and a submitted job runs in a temporary copy of the folder; give an absolute path or a URL")
+            raise ValueError(
+                f"{key}: '{path}' is relative, and a submitted job runs in a temporary copy of the folder; give an absolute path or a URL"
+            )
 
 
 def runner(settings: BuildSettings) -> Runner:
@@ -67,7 +75,7 @@ def runner(settings: BuildSettings) -> Runner:
     return LocalRunner()
 
 
-def report(out: str, summary: dict) -> str:  # type: ignore[type-arg]
+def report(out: str, summary: dict[str, Any]) -> str:
     """Ten lines about a finished dataset."""
     seconds = summary["stage_seconds"]
     reasons = ", ".join(f"{n} {reason}" for reason, n in summary["rejects_by_reason"].items()) or "none"

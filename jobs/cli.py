@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from jsonargparse import auto_cli
 
@@ -41,7 +42,7 @@ def view(dataset: str, out: str = "pairs.png", n: int = 20) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0: all is well; 1: faults were found; 2: the command line is wrong."""
-    commands = {"verify": verify, "view": view, "pool": POOL_COMMANDS}
+    commands: Any = {"verify": verify, "view": view, "pool": POOL_COMMANDS}
     try:
         return auto_cli(commands, args=argv, as_positional=True, prog="regionpairs") or 0
     except (ValueError, FileNotFoundError) as e:

@@ -38,9 +38,14 @@ def main() -> int:
         return code
     picture = out.with_name(out.name + ".png")
     subprocess.run(
-        ["regionpairs", "view", str(out), "--out", str(picture)], env=environment, check=True, stdout=subprocess.DEVNULL
+        ["regionpairs", "view", str(out), "--out", str(picture)],
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
-    print(f"shards     {out / 'shards'}\npicture    {picture}\nlook       regionpairs view {out}; regionpairs pool show {out}/concept_pool")
+    print(
+        f"shards     {out / 'shards'}\npicture    {picture}\nlook       regionpairs view {out}; regionpairs pool show {out}/concept_pool"
+    )
     return 0
 
 
@@ -70,7 +75,9 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     command = ["ray", "start", "--head", "--block", "--include-dashboard=true", "--temp-dir", folder]
     command += ["--node-ip-address=127.0.0.1", *(f"{k}={v}" for k, v in ports.items())]
     log = Path(folder, "head.log").open("w")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
     try:
         print(f"starting Ray on this machine (its files: {folder})", flush=True)
         wait_for(dashboard, process, Path(folder, "head.log"))

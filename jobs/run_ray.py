@@ -73,7 +73,11 @@ class RayRunner:
         common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
         dataset = (
             rows.map_batches(
-                _Read, fn_constructor_args=(job,), num_cpus=READ_CPUS, compute=ActorPoolStrategy(size=1), **common
+                _Read,
+                fn_constructor_args=(job,),
+                num_cpus=READ_CPUS,
+                compute=ActorPoolStrategy(size=1),
+                **common,
             )
             .map_batches(
                 _Annotate,
@@ -86,12 +90,15 @@ class RayRunner:
                 **common,
             )
             .map_batches(
-                _Commit, fn_constructor_args=(job,), num_cpus=COMMIT_CPUS, compute=ActorPoolStrategy(size=1), **common
+                _Commit,
+                fn_constructor_args=(job,),
+                num_cpus=COMMIT_CPUS,
+                compute=ActorPoolStrategy(size=1),
+                **common,
             )
         )
-        for batch in dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-            for row in batch.column("row").to_pylist():
-                yield json.loads(row)
+        for item in dataset.iter_rows():
+            yield json.loads(item["row"])
 
 
 class _Read:

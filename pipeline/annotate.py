@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +100,7 @@ class Annotator:
         sample = decoded.sample
         alignment = align(regions, self._vocabulary.embeddings, sample["mentioned"], self._settings.align)
         pairs = np.flatnonzero(alignment.kept)
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "boxes_xyxy_norm": proposals.boxes_xyxy_norm.astype(np.float32),
             "objectness": proposals.objectness.astype(np.float32),
             "caption_embeddings": captions.numpy().astype(np.float16),
@@ -184,6 +184,6 @@ def region_embedding_arrays(regions: torch.Tensor, settings: AlignSettings) -> d
     }
 
 
-def _chunks(samples: list[dict[str, Any]], size: int) -> Iterable[Any]:
+def _chunks(samples: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
     iterator = iter(samples)
     return iter(lambda: list(itertools.islice(iterator, size)), [])

@@ -118,7 +118,12 @@ def _vocabulary(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str
     log.info("concept pool: %d concepts in %.1f s", len(pool.names), time.perf_counter() - started)
     started = time.perf_counter()
     record = runner.call(settings, vocabulary.embed, settings, plan.out)
-    log.info("text embeddings: %d x %d in %.1f s", record["n_concepts"], record["dim"], time.perf_counter() - started)
+    log.info(
+        "text embeddings: %d x %d in %.1f s",
+        record["n_concepts"],
+        record["dim"],
+        time.perf_counter() - started,
+    )
     return record
 
 
@@ -133,7 +138,9 @@ def _todo(settings: BuildSettings, plan: Plan, identity: dict[str, str]) -> list
             todo.append(part)
             continue
         if row["fingerprint"] != identity["fingerprint"]:
-            raise Refused([f"shard {part.shard}: fingerprint was {row['fingerprint']}, is {identity['fingerprint']}"])
+            raise Refused(
+                [f"shard {part.shard}: fingerprint was {row['fingerprint']}, is {identity['fingerprint']}"]
+            )
         if why := shards.damage(plan.out, row, settings.recheck, sizes):
             log.warning("shard %s: %s; it is built anew", part.shard, why)
             todo.append(part)
@@ -186,7 +193,10 @@ def _finish(
         raise Incomplete(f"{len(missing)} of {len(plan.parts)} parts have no manifest row, e.g. {missing[0]}")
     rows = [by_part[p.name] for p in plan.parts]
     rejects = [r for row in rows for r in row["rejects"]]
-    total = {k: sum(row[k] for row in rows) for k in ("n_read", "n_samples", "n_rejected", "n_regions", "n_pairs", "n_bytes")}
+    total = {
+        k: sum(row[k] for row in rows)
+        for k in ("n_read", "n_samples", "n_rejected", "n_regions", "n_pairs", "n_bytes")
+    }
     if total["n_read"] != plan.n_samples or total["n_read"] != total["n_samples"] + total["n_rejected"]:
         raise Incomplete(f"{plan.n_samples} planned, {total}: they do not add up")
     seconds = {k: round(sum(r["seconds"].get(k, 0.0) for r in rows), 3) for k in ("read", "compute", "write")}
@@ -195,15 +205,21 @@ def _finish(
         "n_shards": sum(bool(r["shard"]) for r in rows),
         "rejects_by_reason": dict(sorted(Counter(r["reason"] for r in rejects).items())),
         "stage_seconds": seconds,
-        "images_per_compute_s": round(total["n_samples"] / seconds["compute"], 2) if seconds["compute"] else 0.0,
-        "regions_per_compute_s": round(total["n_regions"] / seconds["compute"], 1) if seconds["compute"] else 0.0,
+        "images_per_compute_s": round(total["n_samples"] / seconds["compute"], 2)
+        if seconds["compute"]
+        else 0.0,
+        "regions_per_compute_s": round(total["n_regions"] / seconds["compute"], 1)
+        if seconds["compute"]
+        else 0.0,
         **identity,
     }
     _write_table(plan.out, "manifest.parquet", rows, shards.MANIFEST)
     _write_table(plan.out, "rejects.parquet", rejects, records.REJECTS)
     if n_built or not storage.exists(storage.join(plan.out, "summary.json")):
         run = {"wall_s": round(wall_s, 2), "n_parts_built": n_built, "runtime": settings.runtime}
-        storage.write_bytes(storage.join(plan.out, "summary.json"), json.dumps({**summary, "run": run}, indent=1).encode())
+        storage.write_bytes(
+            storage.join(plan.out, "summary.json"), json.dumps({**summary, "run": run}, indent=1).encode()
+        )
     _check_budget(settings, total["n_rejected"], plan.n_samples)
     return {**summary, "n_parts_built": n_built, "wall_s": round(wall_s, 2)}
 

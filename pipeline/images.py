@@ -9,7 +9,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: The member extension of each format we keep. Anything else is rejected as `unsupported_format`.
-EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
+EXTENSIONS = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+}
 
 
 class BadSample(Exception):

@@ -47,14 +47,16 @@ class Plan:
     @staticmethod
     def write(source: Source, samples_per_shard: int, limit: int, out: str) -> Plan:
         """Indexes the source and writes `plan/plan.parquet`, then `plan/plan.json` (which makes it exist)."""
-        parts = []
+        parts: list[Part] = []
         rows = _marked_duplicates(itertools.islice(source.index(), limit or None))
         with (
             storage.atomic_write(storage.join(out, "plan", "plan.parquet")) as f,
             pq.ParquetWriter(f, records.INDEX) as writer,
         ):
             while chunk := list(itertools.islice(rows, samples_per_shard)):
-                writer.write_table(pa.Table.from_pylist(chunk, records.INDEX), row_group_size=samples_per_shard)
+                writer.write_table(
+                    pa.Table.from_pylist(chunk, records.INDEX), row_group_size=samples_per_shard
+                )
                 parts.append(Part(len(parts), f"{len(parts):06d}-{_content_hash(chunk)}", len(chunk)))
         if not parts:
             raise ValueError("source: it holds no samples")
@@ -70,7 +72,10 @@ class Plan:
 
     def rows(self, part: Part) -> pa.Table:
         """The samples of a part, as `records.INDEX`."""
-        with storage.open_read(storage.join(self.out, "plan", "plan.parquet")) as f, pq.ParquetFile(f) as file:
+        with (
+            storage.open_read(storage.join(self.out, "plan", "plan.parquet")) as f,
+            pq.ParquetFile(f) as file,
+        ):
             return file.read_row_group(part.ordinal).cast(records.INDEX)
 
 

@@ -62,7 +62,9 @@ def validate(settings: BuildSettings) -> None:
         _require(s.source.count >= 1, "source.count", f"must be at least 1, is {s.source.count}")
         _require(32 <= s.source.size <= 2048, "source.size", f"must be 32 to 2048 pixels, is {s.source.size}")
     _require(s.localizer.max_proposals >= 1, "localizer.max_proposals", "must be at least 1")
-    _require(0 < s.localizer.nms_iou <= 1, "localizer.nms_iou", f"must be in (0, 1], is {s.localizer.nms_iou}")
+    _require(
+        0 < s.localizer.nms_iou <= 1, "localizer.nms_iou", f"must be in (0, 1], is {s.localizer.nms_iou}"
+    )
     _require(s.teacher.batch_images >= 1, "teacher.batch_images", "must be at least 1")
     _require(s.align.tau > 0, "align.tau", f"must be above 0, is {s.align.tau}")
     _require(0 <= s.align.threshold < 1, "align.threshold", f"must be in [0, 1), is {s.align.threshold}")

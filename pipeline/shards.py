@@ -80,7 +80,8 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray]:
 
 def read_shard(data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Key and members (extension -> bytes) of each sample of a tar, in order. Raises tarfile.TarError for damage."""
-    key, members = "", {}
+    key = ""
+    members: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         for info in tar:
             stem, _, extension = info.name.partition(".")
@@ -109,7 +110,9 @@ def commit(
     NotConserved, with nothing written, unless n_read = samples + rejects.
     """
     if n_read != len(samples) + len(rejects):
-        raise NotConserved(f"part {part}: read {n_read}, have {len(samples)} samples + {len(rejects)} rejects")
+        raise NotConserved(
+            f"part {part}: read {n_read}, have {len(samples)} samples + {len(rejects)} rejects"
+        )
     rejects = sorted(rejects, key=lambda r: (r["source_key"], r["stage"], r["reason"]))
     keys = [s["key"] for s in samples]
     if len(set(keys)) != len(keys):
@@ -136,7 +139,9 @@ def commit(
         "rejects": rejects,
         "seconds": seconds(),
     }
-    storage.write_bytes(storage.join(out, "manifest", f"{part}.json"), json.dumps(row, ensure_ascii=False).encode())
+    storage.write_bytes(
+        storage.join(out, "manifest", f"{part}.json"), json.dumps(row, ensure_ascii=False).encode()
+    )
     return row
 
 

@@ -65,7 +65,9 @@ class Read:
         """The payload of a part as the plan lists it."""
         names = vocabulary.mentions(self._plan.out, part)
         rows = self._plan.rows(part).to_pylist()
-        return Payload(part, [{**r, "mentions": m} for r, m in zip(rows, names, strict=True)], Rejects(part.name))
+        return Payload(
+            part, [{**r, "mentions": m} for r, m in zip(rows, names, strict=True)], Rejects(part.name)
+        )
 
     def __call__(self, payload: Payload) -> Payload:
         started = time.perf_counter()

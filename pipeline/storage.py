@@ -55,7 +55,9 @@ def listing(url: str) -> dict[str, int]:
         entries = fs.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {e["name"].rstrip("/").rsplit("/", 1)[-1]: int(e["size"] or 0) for e in entries if e["type"] == "file"}
+    return {
+        e["name"].rstrip("/").rsplit("/", 1)[-1]: int(e["size"] or 0) for e in entries if e["type"] == "file"
+    }
 
 
 def tree(url: str) -> dict[str, int]:
@@ -88,14 +90,10 @@ def remove(url: str) -> None:
 
 def sha256(url: str) -> str:
     """sha256 of a file, in hex."""
-    with open_read(url) as f:
-        return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(f)
-
-
-def _digest(f: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    while chunk := f.read(1 << 20):
-        digest.update(chunk)
+    with open_read(url) as f:
+        while chunk := f.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -22,7 +22,9 @@ from pipeline.parts import Part, Plan
 from pipeline.settings import BuildSettings
 
 FOLDER = "concept_pool"
-MENTIONS = pa.schema([pa.field("names", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False)])
+MENTIONS = pa.schema(
+    [pa.field("names", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False)]
+)
 
 
 def count_parts(settings: BuildSettings, plan: Plan, parts: list[Part]) -> Counts:

@@ -66,7 +66,12 @@ def _tile(meta: dict[str, Any], image: bytes) -> Image.Image:
         pen.text((x0 + 2, y0 + 1), text, fill="white", font=font)
     caption = meta["captions"][0] if meta["captions"] else ""
     pen.text((3, TILE_HEIGHT + 2), caption[:58], fill="black", font=font)
-    pen.text((3, TILE_HEIGHT + 18), f"{meta['source_key'][:30]}: {meta['n_pairs']} pairs", fill="#666666", font=font)
+    pen.text(
+        (3, TILE_HEIGHT + 18),
+        f"{meta['source_key'][:30]}: {meta['n_pairs']} pairs",
+        fill="#666666",
+        font=font,
+    )
     return tile
 
 

@@ -17,8 +17,13 @@ class ColorTeacher:
     dim = DIM
     logit_scale = 10.0
 
-    def encode_regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
-        return [torch.stack([_mean(i, b) for b in boxes]) for i, boxes in zip(images, boxes_xyxy_norm, strict=True)]
+    def encode_regions(
+        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
+        return [
+            torch.stack([_mean(i, b) for b in boxes])
+            for i, boxes in zip(images, boxes_xyxy_norm, strict=True)
+        ]
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         return torch.stack([_text(t) for t in texts]) if texts else torch.zeros(0, DIM)

@@ -18,5 +18,7 @@ def shared_data() -> Path:
     """`find_shared_data`, or the test is skipped."""
     found = find_shared_data()
     if found is None:
-        pytest.skip("needs the real photographs: no ../shared/data beside the checkout (or in REGIONPAIRS_SHARED)")
+        pytest.skip(
+            "needs the real photographs: no ../shared/data beside the checkout (or in REGIONPAIRS_SHARED)"
+        )
     return found

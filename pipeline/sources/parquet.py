@@ -30,7 +30,10 @@ class ParquetSource:
         self._images = storage.absolute(settings.images) if settings.images else None
 
     def listing(self) -> dict[str, Any]:
-        return {url.rsplit("/", 1)[-1]: storage.filesystem(url)[0].size(storage.filesystem(url)[1]) for url in self._urls}
+        return {
+            url.rsplit("/", 1)[-1]: storage.filesystem(url)[0].size(storage.filesystem(url)[1])
+            for url in self._urls
+        }
 
     def index(self) -> Iterator[dict[str, Any]]:
         for url in self._urls:
@@ -89,4 +92,6 @@ def _row_group(url: str, row: int) -> int:
 def _image_column(url: str, row_group: int) -> tuple[pa.ChunkedArray, int]:
     """The images of one row group and the number of its first row. Rows are read in order, so two groups are enough."""
     with storage.open_read(url) as f, pq.ParquetFile(f) as file:
-        return file.read_row_group(row_group, columns=["image"]).column("image"), _row_group_starts(url)[row_group]
+        return file.read_row_group(row_group, columns=["image"]).column("image"), _row_group_starts(url)[
+            row_group
+        ]

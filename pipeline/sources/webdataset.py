@@ -26,7 +26,10 @@ class WebDatasetSource:
         self._urls = storage.expand(settings.urls)
 
     def listing(self) -> dict[str, Any]:
-        return {url.rsplit("/", 1)[-1]: storage.filesystem(url)[0].size(storage.filesystem(url)[1]) for url in self._urls}
+        return {
+            url.rsplit("/", 1)[-1]: storage.filesystem(url)[0].size(storage.filesystem(url)[1])
+            for url in self._urls
+        }
 
     def index(self) -> Iterator[dict[str, Any]]:
         for url in self._urls:
@@ -68,7 +71,9 @@ def _index_tar(f: IO[bytes], url: str) -> Iterator[dict[str, Any]]:
         yield index_row(url.rsplit("/", 1)[-1], url, [], problem=damage)
 
 
-def _add_member(sample: dict[str, Any], extension: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+def _add_member(
+    sample: dict[str, Any], extension: str, member: tarfile.TarInfo, tar: tarfile.TarFile
+) -> None:
     sample["extensions"].add(extension)
     if extension in IMAGE_EXTENSIONS:
         sample.setdefault("image", (member.offset_data, member.size))
@@ -91,8 +96,9 @@ def _add_member(sample: dict[str, Any], extension: str, member: tarfile.TarInfo,
 
 def _row(sample: dict[str, Any], url: str) -> dict[str, Any]:
     captions = [sample["txt"]] if "txt" in sample else []
-    meta = sample.get("json")
-    for name in CAPTION_FIELDS if isinstance(meta, dict) else ():
+    document = sample.get("json")
+    meta = document if isinstance(document, dict) else {}
+    for name in CAPTION_FIELDS:
         value = meta.get(name)
         captions += [value] if isinstance(value, str) else [v for v in value or [] if isinstance(v, str)]
     problem = "" if "image" in sample else "no_image"

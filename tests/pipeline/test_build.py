@@ -114,7 +114,9 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(tmp_path, source, after,
     assert list(verify(str(tmp_path / "cut"))) == []
 
 
-def _child(settings_of_out: str, root: Path, limit_bytes: int = 0, slow: bool = False) -> subprocess.Popen[str]:
+def _child(
+    settings_of_out: str, root: Path, limit_bytes: int = 0, slow: bool = False
+) -> subprocess.Popen[str]:
     """A build in a process of its own, with the colour teacher; slow: a pause a part, so that it can be killed inside."""
     program = f"""
 import resource, sys, time
@@ -136,7 +138,9 @@ source = SourceSettings(kind="coco", images=str(root / "images"), captions=str(r
 build(worlds.settings(Path({settings_of_out!r}), source, workers=1), LocalRunner())
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    return subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.slow
@@ -206,7 +210,10 @@ def test_a_changed_setting_or_input_is_refused_with_a_line_each(tmp_path, source
 def test_settings_that_change_no_byte_may_change(tmp_path, source):
     settings = worlds.settings(tmp_path / "out", source)
     build(settings, LocalRunner())
-    assert build(dataclasses.replace(settings, workers=1, reject_budget=0.5), LocalRunner())["n_parts_built"] == 0
+    assert (
+        build(dataclasses.replace(settings, workers=1, reject_budget=0.5), LocalRunner())["n_parts_built"]
+        == 0
+    )
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path, source):
@@ -264,7 +271,10 @@ def test_awkward_inputs_are_converted_or_rejected_with_their_reason(tmp_path):
 
 
 def test_a_part_of_rejects_alone_has_a_row_and_no_shard(tmp_path):
-    samples = [("a", "jpg", b"", "a red ball"), ("b", "jpg", pictures.encode(pictures.photo()), "two red balls")]
+    samples = [
+        ("a", "jpg", b"", "a red ball"),
+        ("b", "jpg", pictures.encode(pictures.photo()), "two red balls"),
+    ]
     source = worlds.tar_file(tmp_path / "t.tar", samples)
     settings = worlds.settings(tmp_path / "out", source, samples_per_shard=1, reject_budget=1.0)
     assert build(settings, LocalRunner())["n_shards"] == 1

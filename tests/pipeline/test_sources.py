@@ -33,7 +33,9 @@ def test_coco_lists_what_the_captions_file_lists(tmp_path):
     (images / "a.jpg").write_bytes(b"a")
     (images / "not-listed.jpg").write_bytes(b"x")
     document = {
-        "images": [{"id": i, "file_name": n} for i, n in enumerate(["b.jpg", "a.jpg", "gone.jpg", "mute.jpg"])],
+        "images": [
+            {"id": i, "file_name": n} for i, n in enumerate(["b.jpg", "a.jpg", "gone.jpg", "mute.jpg"])
+        ],
         "annotations": [
             {"image_id": 0, "caption": "two dogs"},
             {"image_id": 0, "caption": "  "},
@@ -145,5 +147,3 @@ def test_shapes_are_drawn_on_demand():
     assert len(rows) == 3
     assert source.read(rows[2]) == source.read(rows[2])
     assert source.read(rows[2])[:4] == b"\x89PNG"
-
-
