@@ -51,16 +51,13 @@ def check(settings: BuildSettings) -> None:
     validate(settings)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
-    paths = {
-        "out": settings.out,
-        "source.images": settings.source.images,
-        "source.captions": settings.source.captions,
-        **{"source.urls": url for url in settings.source.urls},
-    }
-    for key, path in paths.items():
+    source = settings.source
+    paths = [("out", settings.out), ("source.images", source.images), ("source.captions", source.captions)]
+    for key, path in [*paths, *(("source.urls", url) for url in source.urls)]:
         if path and "://" not in path and not path.startswith(("/", "~")):
             raise ValueError(
-                f"{key}: '{path}' is relative, and a submitted job runs in a temporary copy of the folder; give an absolute path or a URL"
+                f"{key}: '{path}' is relative, and a submitted job runs in a temporary copy of the folder; "
+                "give an absolute path or a URL"
             )
 
 
@@ -89,7 +86,7 @@ def report(out: str, summary: dict[str, Any]) -> str:
             f"rejects    {summary['n_rejected']} ({reasons})",
             f"images/s   {summary['images_per_compute_s']} an annotator",
             f"regions/s  {summary['regions_per_compute_s']} an annotator",
-            f"seconds    {summary['wall_s']} wall; read {seconds['read']}, compute {seconds['compute']}, write {seconds['write']}",
+            f"seconds    {summary['wall_s']} wall; stages: {', '.join(f'{k} {v}' for k, v in seconds.items())}",
             f"identity   fingerprint {summary['fingerprint']}, concept pool {summary['pool']}",
         ]
     )

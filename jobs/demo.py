@@ -43,9 +43,10 @@ def main() -> int:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    print(
-        f"shards     {out / 'shards'}\npicture    {picture}\nlook       regionpairs view {out}; regionpairs pool show {out}/concept_pool"
-    )
+    print(f"shards     {out / 'shards'}")
+    print(f"picture    {picture}")
+    print(f"look       {Path(sys.executable).parent / 'regionpairs'} view {out}")
+    print(f"           {Path(sys.executable).parent / 'regionpairs'} pool show {out / 'concept_pool'}")
     return 0
 
 
@@ -74,7 +75,7 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     }
     command = ["ray", "start", "--head", "--block", "--include-dashboard=true", "--temp-dir", folder]
     command += ["--node-ip-address=127.0.0.1", *(f"{k}={v}" for k, v in ports.items())]
-    log = Path(folder, "head.log").open("w")
+    log = Path(folder, "head.log").open("w")  # noqa: SIM115 - closed below, after the process that writes it
     process = subprocess.Popen(
         command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipeline import localizers, teachers
-from pipeline.align import AlignSettings, Alignment, align
+from pipeline.align import Alignment, AlignSettings, align
 from pipeline.devices import resolve_device
 from pipeline.images import BadSample, decode
 from pipeline.localizers import Localizer, Proposals

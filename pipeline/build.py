@@ -154,9 +154,8 @@ def _todo(settings: BuildSettings, plan: Plan, identity: dict[str, str]) -> list
 def _run(settings: BuildSettings, plan: Plan, todo: list[Part], job: stages.Job, runner: Runner) -> None:
     """Runs the parts, logs a line a commit, and stops early once the reject budget cannot be kept any more."""
     started = time.perf_counter()
-    n_parts, n_images, n_rejected = 0, 0, 0
-    for row in runner.run(job, todo):
-        n_parts += 1
+    n_images = n_rejected = 0
+    for n_parts, row in enumerate(runner.run(job, todo), start=1):
         n_images += row["n_samples"]
         n_rejected += row["n_rejected"]
         if row["n_read"] != row["n_samples"] + row["n_rejected"]:

@@ -7,6 +7,7 @@ this one list.
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -139,7 +140,7 @@ class BrokenChain(ValueError):
 
 def check_chain(stages: list[Any]) -> None:
     """Raises BrokenChain, naming the field, unless every stage reads just what the stage before it writes."""
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in itertools.pairwise(stages):
         for f in after.reads:
             if f.name not in before.writes.names:
                 raise BrokenChain(f"{after.__name__} reads {f.name}, which {before.__name__} does not write")

@@ -289,7 +289,7 @@ def test_a_chain_whose_stages_do_not_fit_is_refused_before_it_starts():
 
 
 def test_a_commit_that_loses_a_sample_writes_nothing(tmp_path):
+    reject = {"part": "p", "stage": "read", "source_key": "k", "reason": "r", "detail": ""}
     with pytest.raises(shards.NotConserved, match="read 3, have 1 samples"):
-        reject = {"part": "p", "stage": "read", "source_key": "k", "reason": "r", "detail": ""}
         shards.commit(str(tmp_path), "p", 3, [{"key": "k"}], [reject], {}, dict)
     assert list(tmp_path.iterdir()) == []

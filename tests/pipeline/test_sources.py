@@ -66,7 +66,7 @@ def test_webdataset_reads_img2dataset_tars(tmp_path):
             ("001.json", json.dumps({"caption": "a dog"}).encode()),
             ("002.txt", b"no image"),
             ("sub/003.WEBP", b"webp"),
-            ("sub/003.txt", "un chat".encode()),
+            ("sub/003.txt", b"un chat"),
             ("004.jpg", b"j"),
             ("004.json", b"{broken"),
         ],
