@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
@@ -28,13 +28,13 @@ class CaptionSettings:
     """Which captions to read.
 
     Attributes:
-        kind: coco (JSON) | webdataset (tars) | parquet (img2dataset's) | tsv (CC3M: caption, TAB, url) | text (lines)
+        kind: coco (captions JSON) | webdataset (img2dataset's tars) | parquet (img2dataset's) | tsv (caption, TAB, url; CC3M) | text (a caption a line)
         captions: file, glob pattern or URL, or several of them separated by commas
-        caption_column: column (parquet) or key of the JSON member (webdataset) that holds the caption(s)
+        caption_column: column (parquet) or key of the JSON member (webdataset) that holds the caption or the captions
         block_images: images a worker reads and counts at a time
     """
 
-    kind: Literal["coco", "webdataset", "parquet", "tsv", "text"] = "coco"
+    kind: str = "coco"
     captions: str = ""
     caption_column: str = "caption"
     block_images: int = 5000
@@ -133,9 +133,7 @@ def _read_parquet(unit: Unit, column: str) -> Iterator[_IMAGE_CAPTIONS]:
             raise ValueError(f"{unit.url} has no column {column!r}; it has {', '.join(names)}")
         key = next((name for name in ("key", "id", "image_id", "url") if name in names), None)
         row = 0
-        for batch in parquet.iter_batches(
-            4096, row_groups=[unit.start], columns=[column] + [key] * bool(key)
-        ):
+        for batch in parquet.iter_batches(4096, row_groups=[unit.start], columns=[column] + [key] * bool(key)):
             captions = batch.column(column).to_pylist()
             keys = batch.column(key).to_pylist() if key else [None] * len(captions)
             for name, caption in zip(keys, captions, strict=True):

@@ -15,13 +15,8 @@ import unicodedata
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"',
                          "–": " - ", "—": " - ", "‐": "-", "‑": "-", "…": " ... ", "\u00a0": " ", "\u200b": ""})  # fmt: skip
 _MARKUP = re.compile(r"<[^<>]{0,200}>|\[[A-Z_]{2,}\]")
-_ADDRESS = re.compile(
-    r"(?:https?://|www\.)\S+|\b\S+@\S+\.\w+|\b[\w-]+\.(?:com|org|net|co\.uk|info|io)\b(?:/\S*)?", re.I
-)
-_FILE = re.compile(
-    r"\b[\w-]+\.(?:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|mp4|mov|eps|psd|raw)\b|\b(?:IMG|DSC|DSCN|DSCF|PICT)[_-]?\d+\b",
-    re.I,
-)
+_ADDRESS = re.compile(r"(?:https?://|www\.)\S+|\b\S+@\S+\.\w+|\b[\w-]+\.(?:com|org|net|co\.uk|info|io)\b(?:/\S*)?", re.I)
+_FILE = re.compile(r"\b[\w-]+\.(?:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|mp4|mov|eps|psd|raw)\b|\b(?:IMG|DSC|DSCN|DSCF|PICT)[_-]?\d+\b", re.I)
 _HANDLE = re.compile(r"(?<!\w)[@#]\w+")
 _DEBRIS = re.compile(
     r"\b(?:royalty[ -]free|stock)\s+(?:photos?|photography|images?|pictures?|vectors?|illustrations?|footage|video)\b"
@@ -30,9 +25,7 @@ _DEBRIS = re.compile(
     r"|\b\d+ ?x ?\d+ ?(?:px|pixels)?\b|[©®™]",
     re.I,
 )  # fmt: skip
-_CREDIT = re.compile(
-    r"\b(?:[Pp]hoto|[Pp]hotograph|[Ii]mage|[Pp]icture)s? (?:by|courtesy of|credit:?) [A-Z]\w+(?: [A-Z]\w+)*"
-)
+_CREDIT = re.compile(r"\b(?:[Pp]hoto|[Pp]hotograph|[Ii]mage|[Pp]icture)s? (?:by|courtesy of|credit:?) [A-Z]\w+(?: [A-Z]\w+)*")
 _HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z][A-Za-z']*")

@@ -63,18 +63,9 @@ class Counts:
         self.examples[name] = tuple(sorted({*kept, *examples})[: self.max_examples])
 
     def merge(self, other: Counts) -> Counts:
-        """Add `other` in place and return self; counts of nothing take over the other's `max_examples`.
-
-        ValueError if the two kept different numbers of examples.
-        """
-        if not other.n_images:
-            return self
-        if not self.n_images:
-            self.max_examples = other.max_examples
+        """Add `other` in place and return self. ValueError if the two kept different numbers of examples."""
         if other.max_examples != self.max_examples:
-            raise ValueError(
-                f"counts with {self.max_examples} and {other.max_examples} examples cannot be merged"
-            )
+            raise ValueError(f"counts with {self.max_examples} and {other.max_examples} examples cannot be merged")
         self.n_images += other.n_images
         self.n_captions += other.n_captions
         for mine, theirs in (
@@ -158,8 +149,6 @@ def _rank(caption: str) -> bytes:
     return hashlib.blake2b(caption.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _row(
-    kind: str, name: str, reason: str, images: int, mentions: int, within: int, examples: list[str]
-) -> dict:
+def _row(kind: str, name: str, reason: str, images: int, mentions: int, within: int, examples: list[str]) -> dict:
     values = (kind, name, reason, images, mentions, within, examples)
     return dict(zip(TABLE.names, values, strict=True))

@@ -22,16 +22,10 @@ class Singulars:
     @classmethod
     def from_spacy(cls, nlp: Any) -> Singulars:
         """The tables of a loaded English pipeline that has the rule lemmatizer; ValueError if it has none."""
-        if "lemmatizer" not in nlp.component_names or not nlp.get_pipe("lemmatizer").lookups.has_table(
-            "lemma_index"
-        ):
-            raise ValueError(
-                "the spaCy pipeline has no rule lemmatizer; en_core_web_sm, _md and _lg have one"
-            )
+        if "lemmatizer" not in nlp.component_names or not nlp.get_pipe("lemmatizer").lookups.has_table("lemma_index"):
+            raise ValueError("the spaCy pipeline has no rule lemmatizer; en_core_web_sm, _md and _lg have one")
         lookups = nlp.get_pipe("lemmatizer").lookups
-        exceptions = {
-            plural: forms[0] for plural, forms in lookups.get_table("lemma_exc")["noun"].items() if forms
-        }
+        exceptions = {plural: forms[0] for plural, forms in lookups.get_table("lemma_exc")["noun"].items() if forms}
         return cls(frozenset(lookups.get_table("lemma_index")["noun"]), exceptions)
 
     def __call__(self, word: str, plural: bool) -> str:
@@ -46,11 +40,7 @@ class Singulars:
     def _singular(self, word: str) -> str:
         if word in self.exceptions:
             return self.exceptions[word]
-        forms = [
-            word[: -len(end)] + new
-            for end, new in _PLURAL_RULES
-            if word.endswith(end) and len(word) > len(end) + 1
-        ]
+        forms = [word[: -len(end)] + new for end, new in _PLURAL_RULES if word.endswith(end) and len(word) > len(end) + 1]
         for form in forms:
             if form in self.index:
                 return form

@@ -192,11 +192,7 @@ class Parser:
         found = []
         i = start - 1
         while i >= 0 and (tokens[i][1] in _ADJECTIVES or words[i] in {",", "and"}):
-            if (
-                tokens[i][1] in _ADJECTIVES
-                and _is_word(words[i])
-                and words[i] not in self.lexicon.not_visible
-            ):
+            if tokens[i][1] in _ADJECTIVES and _is_word(words[i]) and words[i] not in self.lexicon.not_visible:
                 found.append(words[i])
             i -= 1
         return found[::-1]

@@ -7,9 +7,7 @@ words that are no concepts, with reasons; `pool.json` the hash, the settings, to
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,9 +61,7 @@ class ConceptPool:
         self.names: list[str] = classes["name"].to_pylist()
         self.opaque = frozenset(self.about.get("opaque", ()))
         self._ids = {
-            alias: i
-            for i, aliases in enumerate(classes["aliases"].to_pylist())
-            for alias in reversed(aliases)
+            alias: i for i, aliases in enumerate(classes["aliases"].to_pylist()) for alias in reversed(aliases)
         }
         self._ids.update({name: i for i, name in enumerate(self.names)})
         self.hash = _content_hash(self.table, len(self.names))
@@ -103,12 +99,9 @@ class ConceptPool:
             "opaque": sorted(lexicon.opaque),
         }
         return cls(
-            pa.table(
-                {name: pa.array(rows[name], CONCEPTS.field(name).type) for name in CONCEPTS.names}, CONCEPTS
-            ),
+            pa.table({name: pa.array(rows[name], CONCEPTS.field(name).type) for name in CONCEPTS.names}, CONCEPTS),
             pa.Table.from_pylist(
-                [{"word": word, "reason": reason, "n_mentions": n} for (word, reason), n in rejected],
-                REJECTED,
+                [{"word": word, "reason": reason, "n_mentions": n} for (word, reason), n in rejected], REJECTED
             ),
             about,
         )
@@ -126,15 +119,15 @@ class ConceptPool:
         return sorted(ids)
 
     def save(self, url: str) -> None:
-        """Write concepts.parquet, rejected.parquet and, last, pool.json into the folder `url`; equal pools, equal bytes."""
+        """Write concepts.parquet, rejected.parquet and pool.json into the folder `url`; the same pool gives the same bytes."""
         fs, root = fsspec.core.url_to_fs(url)
         fs.makedirs(root, exist_ok=True)
         for name, table in (("concepts.parquet", self.table), ("rejected.parquet", self.rejected)):
-            sink = io.BytesIO()
-            pq.write_table(table, sink, compression="zstd")
-            _replace(fs, f"{root}/{name}", sink.getvalue())
+            with fs.open(f"{root}/{name}", "wb") as file:
+                pq.write_table(table, file, compression="zstd")
         description = {"pool_version": POOL_VERSION, "hash": self.hash, "n_classes": len(self), **self.about}
-        _replace(fs, f"{root}/pool.json", (json.dumps(description, indent=2, sort_keys=True) + "\n").encode())
+        with fs.open(f"{root}/pool.json", "wb") as file:
+            file.write((json.dumps(description, indent=2, sort_keys=True) + "\n").encode())
 
     @classmethod
     def load(cls, url: str) -> ConceptPool:
@@ -148,14 +141,10 @@ class ConceptPool:
             about = json.loads(file.read())
         version, expected, _ = about.pop("pool_version"), about.pop("hash"), about.pop("n_classes")
         if version != POOL_VERSION:
-            raise ValueError(
-                f"{url} is a concept pool of version {version}; this code reads version {POOL_VERSION}"
-            )
+            raise ValueError(f"{url} is a concept pool of version {version}; this code reads version {POOL_VERSION}")
         pool = cls(tables[0], tables[1], about)
         if pool.hash != expected:
-            raise ValueError(
-                f"{url}: concepts.parquet does not have the hash that pool.json names ({expected})"
-            )
+            raise ValueError(f"{url}: concepts.parquet does not have the hash that pool.json names ({expected})")
         return pool
 
 
@@ -172,16 +161,3 @@ def _content_hash(table: pa.Table, n_classes: int) -> str:
         for row in batch.to_pylist():
             digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _replace(fs: Any, path: str, content: bytes) -> None:
-    """Write a file as a whole: a local one under another name first (an object store's PUT is atomic by itself)."""
-    if "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        fs.pipe_file(path, content)
-        return
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

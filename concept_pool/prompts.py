@@ -12,9 +12,7 @@ import fsspec
 _ARTICLE = re.compile(r"\b([Aa]) \{\}")
 #: Written with a vowel, spoken with a consonant ("a unicorn"), and the other way round ("an hour glass").
 _CONSONANT = re.compile(r"(?:uni(?!n|m)|us[aeiu]|ut[ei]|eu|ew|one\b|once\b|ukulele|ubiq|url)", re.I)
-_VOWEL = re.compile(
-    r"(?:[aeiou]|hour|honest|honou?r|heir|x-?ray|mp3|mri\b|suv\b|led\b|lcd\b|nba\b|nfl\b|fbi\b)", re.I
-)
+_VOWEL = re.compile(r"(?:[aeiou]|hour|honest|honou?r|heir|x-?ray|mp3|mri\b|suv\b|led\b|lcd\b|nba\b|nfl\b|fbi\b)", re.I)
 
 
 def load_templates(url: str | None = None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 ENSEMBLES = ("normalised", "regionclip")
 
@@ -33,7 +32,7 @@ class PoolSettings:
     compounds: str | None = None
     extra_names: str | None = None
     templates: str | None = None
-    ensemble: Literal["normalised", "regionclip"] = "normalised"
+    ensemble: str = "normalised"
     max_examples: int = 3
     max_caption_chars: int = 1000
     cache_captions: int = 50_000
@@ -44,6 +43,4 @@ class PoolSettings:
         if self.ensemble not in ENSEMBLES:
             raise ValueError(f"pool.ensemble must be one of {', '.join(ENSEMBLES)}, not {self.ensemble!r}")
         if self.max_examples < 0 or self.cache_captions < 0 or self.max_caption_chars < 1:
-            raise ValueError(
-                "pool.max_examples and pool.cache_captions must be 0 or more, max_caption_chars 1 or more"
-            )
+            raise ValueError("pool.max_examples and pool.cache_captions must be 0 or more, max_caption_chars 1 or more")

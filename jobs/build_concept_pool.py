@@ -5,12 +5,10 @@ python jobs/build_concept_pool.py --source.kind coco --source.captions captions_
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 if __package__ in (None, ""):  # run as a script: python jobs/build_concept_pool.py
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -20,30 +18,27 @@ from concept_pool.captions import CaptionSettings, Unit, units
 from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
-from jobs.arguments import parse
 
 
-@dataclass(frozen=True)
-class ConceptPoolJob:
-    """From captions to a concept pool.
+def build_concept_pool(
+    source: CaptionSettings,
+    pool: PoolSettings,
+    out: str,
+    runtime: str = "local",
+) -> None:
+    """Count the concepts of a corpus of captions and write the pool.
 
-    Attributes:
+    Args:
+        source: which captions to read
+        pool: how captions become concepts
         out: folder or URL that gets concepts.parquet, rejected.parquet and pool.json
-        runtime: local (this process) | ray (a cluster, or this machine)
+        runtime: local | ray
     """
-
-    out: str = "~/regionpairs/concept_pool"
-    runtime: Literal["local", "ray"] = "local"
-    source: CaptionSettings = field(default_factory=CaptionSettings)
-    pool: PoolSettings = field(default_factory=PoolSettings)
-
-
-def build_concept_pool(job: ConceptPoolJob) -> None:
-    """Count the concepts of a corpus of captions and write the pool."""
-    source, pool, out = job.source, job.pool, os.path.expanduser(job.out)
+    if runtime not in ("local", "ray"):
+        raise ValueError(f"runtime must be local or ray, not {runtime!r}")
     started = time.perf_counter()
     parts = units(source)
-    counts = _count_on_ray(source, parts, pool) if job.runtime == "ray" else _count_here(source, parts, pool)
+    counts = _count_on_ray(source, parts, pool) if runtime == "ray" else _count_here(source, parts, pool)
     built = ConceptPool.from_counts(counts, pool)
     built.save(out)
     print(
@@ -89,21 +84,11 @@ def zip_pairs(items: list[Any]) -> list[list[Any]]:
     return [items[i : i + 2] for i in range(0, len(items), 2)]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit code 0: the pool is written; 1: the captions cannot be read; 2: the command line is wrong."""
-    job = parse(ConceptPoolJob, argv, description=__doc__ or "", validate=validate)
-    try:
-        build_concept_pool(job)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"build_concept_pool: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main(arguments: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
 
-
-def validate(job: ConceptPoolJob) -> None:
-    if not job.source.captions:
-        raise ValueError("source.captions: is empty")
+    auto_cli(build_concept_pool, args=arguments, as_positional=False)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

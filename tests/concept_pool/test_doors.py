@@ -51,11 +51,7 @@ def test_pool_round_trip(parser, tmp_path):
     pool.save(str(tmp_path))
     loaded = ConceptPool.load(str(tmp_path))
     assert loaded.hash == pool.hash
-    assert (
-        loaded.names
-        == pool.names
-        == ["man", "dog", "hot dog", "kitchen", "scissors", "tennis racket", "traffic light"]
-    )
+    assert loaded.names == pool.names == ["man", "dog", "hot dog", "kitchen", "scissors", "tennis racket", "traffic light"]
     assert loaded.ids_of(["sofa", "hair drier", "scissor", "man", "big tall man"]) == [0, 4]
     assert loaded.ids_of(mentions[2]) == [1, 3]
 
