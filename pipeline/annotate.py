@@ -84,7 +84,7 @@ class Annotator:
         if not decoded:
             return []
         images = [d.pixels for d in decoded]
-        proposals = self._localizer(images)
+        proposals = self._localizer(images, [d.sample["source_key"] for d in decoded])
         regions = self._teacher.encode_regions(images, [p.boxes_xyxy_norm for p in proposals])
         captions = self._teacher.encode_text([c for d in decoded for c in d.sample["captions"]])
         captions = torch.nn.functional.normalize(captions, dim=1)

@@ -28,5 +28,5 @@ class Grid:
             np.asarray(boxes[:max_proposals], np.float32), np.asarray(scores[:max_proposals], np.float32)
         )
 
-    def __call__(self, images: list[np.ndarray]) -> list[Proposals]:
+    def __call__(self, images: list[np.ndarray], keys: list[str] | None = None) -> list[Proposals]:
         return [self._proposals for _ in images]

@@ -1,0 +1,85 @@
+"""Weights files of localizers: read from any URL, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+from importlib import resources
+
+import fsspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+RANDOM = "random:"
+
+
+def read_bytes(url: str) -> bytes:
+    """The whole file at a path or URL."""
+    with fsspec.open(url, "rb") as file:
+        return file.read()
+
+
+def shipped(name: str) -> bytes:
+    """A weights file of this package."""
+    return resources.files("pipeline.localizers").joinpath("weights", name).read_bytes()
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of a weights file."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def random_seed(checkpoint: str | None) -> int | None:
+    """The seed of `random:SEED`, None for anything else."""
+    if checkpoint is None or not checkpoint.startswith(RANDOM):
+        return None
+    return int(checkpoint[len(RANDOM) :])
+
+
+def parse(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file, or of a torch state dict (metadata then empty).
+
+    A training checkpoint's `{"model": {...}}` is unwrapped. Raises ValueError for a file that is neither.
+    """
+    if data[:2] == b"PK" or data[:1] == b"\x80":
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = state.get("model", state) if isinstance(state, dict) else state
+        if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+            raise ValueError(f"{name}: not a state dict of tensors")
+        return state, {}
+    try:
+        tensors = load_safetensors(data)
+        (length,) = struct.unpack("<Q", data[:8])
+        return tensors, json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, struct.error, ValueError) as error:
+        raise ValueError(f"{name}: not a weights file ({error})") from error
+
+
+def serialise(module: torch.nn.Module, metadata: dict[str, str], dtype: torch.dtype) -> bytes:
+    """A module's weights as safetensors bytes: floats as `dtype`, counters left out, the same bytes each time."""
+    tensors = {
+        name: (
+            value.detach().to("cpu", dtype) if value.is_floating_point() else value.detach().cpu()
+        ).contiguous()
+        for name, value in sorted(module.state_dict().items())
+        if not name.endswith("num_batches_tracked")
+    }
+    return save_safetensors(tensors, metadata)
+
+
+def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Loads weights into a module. Raises ValueError naming the first tensors that are missing, extra or misshaped."""
+    own = module.state_dict()
+    needed = {key for key in own if not key.endswith("num_batches_tracked")}
+    given = {key for key in tensors if not key.endswith("num_batches_tracked")}
+    wrong = [key for key in sorted(needed & given) if own[key].shape != tensors[key].shape]
+    missing, extra = sorted(needed - given), sorted(given - needed)
+    if missing or extra or wrong:
+        raise ValueError(
+            f"{name}: not weights of this localizer (missing {missing[:3]}, unknown {extra[:3]}, misshaped {wrong[:3]})"
+        )
+    module.load_state_dict({key: tensors[key].to(own[key].dtype) for key in sorted(given)}, strict=False)

@@ -1,0 +1,101 @@
+"""The true boxes as proposals: an upper bound for everything downstream."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from pipeline.localizers import Proposals
+from pipeline.localizers.checkpoints import read_bytes
+from pipeline.localizers.select import whole_image
+from pipeline.localizers.settings import LocalizerSettings
+from pipeline.sources import shapes
+
+#: Objectness of a true box (sigmoid: 0.99995).
+TRUE_LOGIT = 10.0
+
+
+class GroundTruth:
+    """Looks boxes up by source key. An image without any gets the whole-image box.
+
+    boxes: name -> float32 [R, 4] boxes, xyxy in [0, 1]. A source key is looked up as it is, then by its last path
+    segment, then without its extension (`coco/000000493652.jpg` -> `000000493652`).
+    """
+
+    def __init__(self, boxes: dict[str, np.ndarray], max_proposals: int):
+        self._boxes = boxes
+        self._max_proposals = max_proposals
+
+    def __call__(self, images: list[np.ndarray], keys: list[str] | None = None) -> list[Proposals]:
+        return [self._of(key) for key in _checked(images, keys)]
+
+    def _of(self, key: str) -> Proposals:
+        path = PurePosixPath(key)
+        for name in (key, path.name, path.stem):
+            if name in self._boxes:
+                return as_proposals(self._boxes[name], self._max_proposals)
+        raise ValueError(f"ground-truth: no boxes are known for '{key}'")
+
+
+def read_coco_boxes(url: str) -> dict[str, np.ndarray]:
+    """COCO instances JSON -> boxes by file name, by its stem and by image id; largest first, crowds left out."""
+    data = json.loads(read_bytes(url))
+    found: dict[int, list[tuple[float, int, list[float]]]] = {}
+    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
+    for annotation in data["annotations"]:
+        width, height = sizes[annotation["image_id"]]
+        x, y, w, h = annotation["bbox"]
+        box = np.clip([x / width, y / height, (x + w) / width, (y + h) / height], 0, 1).astype(np.float32)
+        if annotation.get("iscrowd") or box[2] <= box[0] or box[3] <= box[1]:
+            continue
+        found.setdefault(annotation["image_id"], []).append((-w * h, annotation["id"], box.tolist()))
+    boxes: dict[str, np.ndarray] = {}
+    for image in data["images"]:
+        rows = [box for _, _, box in sorted(found.get(image["id"], []))]
+        array = np.asarray(rows, np.float32).reshape(-1, 4)
+        path = PurePosixPath(image["file_name"])
+        for name in (image["file_name"], path.name, path.stem, str(image["id"])):
+            boxes[name] = array
+    return boxes
+
+
+class SceneTruth:
+    """The boxes of the synthetic scenes, from their source keys (`shapes-SEED-INDEX`)."""
+
+    def __init__(self, max_proposals: int):
+        self._max_proposals = max_proposals
+
+    def __call__(self, images: list[np.ndarray], keys: list[str] | None = None) -> list[Proposals]:
+        return [self._of(key) for key in _checked(images, keys)]
+
+    def _of(self, key: str) -> Proposals:
+        match = re.fullmatch(r"shapes-(-?\d+)-(\d+)", key)
+        if match is None:
+            raise ValueError(
+                f"ground-truth: '{key}' is no synthetic scene; give localizer.truth for other images"
+            )
+        boxes, _ = shapes.truth(int(match[1]), int(match[2]))
+        return as_proposals(boxes, self._max_proposals)
+
+
+def as_proposals(boxes: np.ndarray, max_proposals: int) -> Proposals:
+    """float32 [R, 4] true boxes -> the same as proposals, all at `TRUE_LOGIT`; the whole image for none."""
+    if not len(boxes):
+        return whole_image()
+    return Proposals(boxes[:max_proposals], np.full(len(boxes[:max_proposals]), TRUE_LOGIT, np.float32))
+
+
+def _checked(images: list[np.ndarray], keys: list[str] | None) -> list[str]:
+    if keys is None or len(keys) != len(images):
+        raise ValueError("localizer.kind: ground-truth needs the source key of every image")
+    return keys
+
+
+def load_truth(settings: LocalizerSettings) -> GroundTruth | SceneTruth:
+    """The boxes of `settings.truth` (COCO instances JSON), or the synthetic scenes' own."""
+    if settings.truth is None:
+        return SceneTruth(settings.max_proposals)
+    return GroundTruth(read_coco_boxes(settings.truth), settings.max_proposals)

@@ -1,0 +1,1 @@
+"""Training of the class-agnostic localizers: box sources, augmentation, losses, loop."""
