@@ -1,4 +1,4 @@
-"""Where the real photographs and captions are, for tests and benchmarks that need them. They are not part of the project."""
+"""Where the real photographs and captions are, for tests and benchmarks that need them; not part of the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The direction of imports: jobs -> pipeline, concept_pool, training, evaluation, reports -> records. Ray only at the edge."""
+"""Imports point one way: jobs -> the rooms -> records; Ray only at the edge."""
 
 from __future__ import annotations
 

@@ -1,0 +1,140 @@
+"""What the pipeline costs: the same models over the same images as a bare loop, as the local and as the Ray pipeline.
+
+The bare loop reads, decodes, proposes, encodes and aligns, on all cores, and keeps nothing. The pipeline also plans,
+commits shards and keeps its ledger. All run after warm-up: of a pipeline only the time from its first commits (one a
+worker) to its last counts, so start-up (Ray, importing torch, loading weights) is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs.run_ray import RayRunner
+from jobs.run_ray import default_workers as ray_workers
+from pipeline import build as builds
+from pipeline import localizers, sources, stages, teachers, vocabulary
+from pipeline.align import align
+from pipeline.build import Runner
+from pipeline.images import decode
+from pipeline.localizers.settings import LocalizerSettings
+from pipeline.parts import Part
+from pipeline.run_local import LocalRunner
+from pipeline.run_local import default_workers as local_workers
+from pipeline.settings import BuildSettings
+from pipeline.sources import shapes
+from pipeline.sources.settings import SourceSettings
+from pipeline.teachers.settings import TeacherSettings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer images: under 50 s on 2 cores")
+    parser.add_argument("--teacher", default="photo", help="teacher.kind (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=480, help="side of the images in pixels (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median counts (default: %(default)s)")
+    arguments = parser.parse_args()
+    n, part, repeats = (48, 4, 1) if arguments.quick else (192, 8, arguments.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_images(Path(folder), n, arguments.size)
+        ray_runner = RayRunner()
+        rounds = []
+        for i in range(repeats):
+            settings = BuildSettings(
+                out=f"{folder}/{i}",
+                source=source,
+                localizer=LocalizerSettings(kind="rpn-lite"),
+                teacher=TeacherSettings(kind=arguments.teacher),
+                samples_per_shard=part,
+            )
+            local, _ = rate(settings, LocalRunner(), local_workers(settings), "local")
+            ray_rate, out = rate(settings, ray_runner, ray_workers(settings), "ray")
+            bare = bare_rate(settings, out)
+            rounds.append({"bare": bare, "local": local, "ray": ray_rate})
+            print({k: round(v, 2) for k, v in rounds[-1].items()}, "images/s", flush=True)
+    middle = {k: statistics.median(r[k] for r in rounds) for k in rounds[0]}
+    result = {
+        # bare seconds / pipeline seconds: 1 is a pipeline that costs nothing
+        "bare_over_local": round(statistics.median(r["local"] / r["bare"] for r in rounds), 3),
+        "bare_over_ray": round(statistics.median(r["ray"] / r["bare"] for r in rounds), 3),
+        **{f"{k}_images_per_s": round(v, 2) for k, v in middle.items()},
+        "n_images": n,
+        "rounds": repeats,
+        "teacher": arguments.teacher,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+    }
+    print(json.dumps(result))
+
+
+def write_images(folder: Path, n: int, size: int) -> SourceSettings:
+    """`n` scenes as JPEG files with their captions, as a COCO folder."""
+    (folder / "images").mkdir()
+    document: dict[str, Any] = {"images": [], "annotations": []}
+    for i in range(n):
+        scene = shapes.draw_scene(0, i, size)
+        (folder / "images" / f"{i:05d}.jpg").write_bytes(shapes.encode_jpeg(scene.image))
+        document["images"].append({"id": i, "file_name": f"{i:05d}.jpg"})
+        document["annotations"] += [{"image_id": i, "caption": c} for c in scene.captions]
+    (folder / "captions.json").write_text(json.dumps(document))
+    return SourceSettings(kind="coco", images=str(folder / "images"), captions=str(folder / "captions.json"))
+
+
+def rate(settings: BuildSettings, runner: Runner, workers: int, name: str) -> tuple[float, str]:
+    """Images/s of a pipeline between its first commits and its last, and the folder it wrote."""
+    clock = _Clock(runner)
+    out = f"{settings.out}-{name}"
+    builds.build(BuildSettings(**{**vars(settings), "out": out}), clock)
+    warm, measured = clock.commits[:workers], clock.commits[workers:]
+    return sum(n for _, n in measured) / (measured[-1][0] - warm[-1][0]), out
+
+
+class _Clock:
+    """A runner that notes when each part was committed and how many images it held."""
+
+    def __init__(self, runner: Runner):
+        self._runner = runner
+        self.count, self.call = runner.count, runner.call
+        self.commits: list[tuple[float, int]] = []
+
+    def run(self, job: stages.Job, parts: list[Part]) -> Iterator[dict[str, Any]]:
+        for row in self._runner.run(job, parts):
+            self.commits.append((time.perf_counter(), row["n_samples"]))
+            yield row
+
+
+def bare_rate(settings: BuildSettings, built: str) -> float:
+    """Images/s of a plain loop with the models of `settings` and the pool of the dataset `built`, on all cores."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    words = vocabulary.load_vocabulary(built)
+    source = sources.load(settings.source)
+    localizer, teacher = localizers.load(settings.localizer), teachers.load(settings.teacher)
+    rows = list(source.index())
+    started, size = 0.0, settings.teacher.batch_images
+    for start in itertools.chain([-1], range(0, len(rows), size)):
+        if start == 0:
+            started = time.perf_counter()  # the first round of the loop was a warm-up
+        chunk = rows[max(start, 0) : max(start, 0) + size]
+        images = [decode(source.read(r))[0] for r in chunk]
+        proposals = localizer(images)
+        regions = teacher.encode_regions(images, [p.boxes_xyxy_norm for p in proposals])
+        teacher.encode_text([c for r in chunk for c in r["captions"]])
+        for region in regions:
+            align(region, words.embeddings, [], settings.align)
+    elapsed = time.perf_counter() - started
+    torch.set_num_threads(settings.threads)
+    return len(rows) / elapsed
+
+
+if __name__ == "__main__":
+    main()
