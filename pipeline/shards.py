@@ -106,8 +106,8 @@ def commit(
 ) -> dict[str, Any]:
     """Writes `shards/<part>.tar`, then `manifest/<part>.json`; returns the row.
 
-    identity: the hashes of `fingerprint` and `pool`. seconds: asked once the shard is written. A part without a sample leaves a row and no tar. Raises
-    NotConserved, with nothing written, unless n_read = samples + rejects.
+    identity: the hashes of `fingerprint` and `pool`. seconds: asked once the shard is written. A part
+    without a sample leaves a row and no tar. Raises NotConserved, with nothing written, unless n_read = samples + rejects.
     """
     if n_read != len(samples) + len(rejects):
         raise NotConserved(
