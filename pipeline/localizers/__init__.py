@@ -65,7 +65,7 @@ def load(settings: LocalizerSettings, device: str = "cpu") -> Localizer:
 
 def describe(settings: LocalizerSettings) -> dict[str, Any]:
     """What of this localizer changes the boxes: kind, settings and the sha256 of its weights (or truth) file."""
-    from pipeline.localizers.describe import weights_identity
+    from pipeline.localizers.identity import weights_identity
 
     out: dict[str, Any] = {"kind": settings.kind, "max_proposals": settings.max_proposals}
     if settings.kind in ("rpn", "rpn-lite"):
