@@ -43,7 +43,7 @@ class Batch:
         """The batch in page-locked memory; torch's DataLoader calls this."""
         return self._map(lambda t: t.pin_memory())
 
-    def _map(self, move) -> Batch:  # type: ignore[no-untyped-def]
+    def _map(self, move) -> Batch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{k: move(v) if isinstance(v, torch.Tensor) else v for k, v in values.items()})
 
@@ -81,7 +81,9 @@ def collate(views: list[View], skipped: list[tuple[str, str]], pad_to: int = 1) 
     )
 
 
-def normalised(images: torch.Tensor, sizes: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def normalised(
+    images: torch.Tensor, sizes: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
     """uint8 [N, 3, H, W] -> float32, (x / 255 - mean) / std inside the true extent and exactly 0 in the padding."""
     x = (images.float() / 255 - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
     height, width = images.shape[-2:]

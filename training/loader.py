@@ -1,9 +1,9 @@
 """The loader: a manifest in, equal micro-batches out, resumable at any sample.
 
-A map-style dataset over stream positions under torch's own DataLoader. `torchdata`'s StatefulDataLoader was weighed:
-its state belongs to one number of ranks and of workers, and it replays or snapshots what we can compute. Here the
-whole state is one integer, the position in the stream (training/order.py), which any number of ranks, loader
-processes and images a batch continues exactly.
+A map-style dataset over stream positions under torch's own DataLoader. `torchdata`'s StatefulDataLoader was
+weighed: its state belongs to one number of ranks and of workers, and it replays or snapshots what we can
+compute. Here the whole state is one integer, the position in the stream (training/order.py), which any number
+of ranks, loader processes and images a batch continues exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from training.shards import Shards
 class Stream(Dataset):
     """Position in the stream -> a view of its sample, and whom it stands in for if that one is corrupt."""
 
-    def __init__(self, shards: Shards, selected: list[np.ndarray] | None, order: Order, view: ViewSettings, seed: int):
+    def __init__(
+        self, shards: Shards, selected: list[np.ndarray] | None, order: Order, view: ViewSettings, seed: int
+    ):
         self._shards = shards
         self._selected = selected
         self._order = order
@@ -37,7 +39,7 @@ class Stream(Dataset):
         self._seed = seed
         self.cache: dict[tuple[int, int], Sample] | None = None
 
-    def __getitem__(self, position: int):  # type: ignore[no-untyped-def]
+    def __getitem__(self, position: int):
         skipped: list[tuple[str, str]] = []
         place = self._order.locate(position)
         candidates = self._order.replacements(position)
@@ -49,7 +51,9 @@ class Stream(Dataset):
                 skipped.append((self._name(*place), e.reason))
             found = next(candidates, None)
             if found is None:
-                raise RuntimeError(f"{len(skipped)} corrupt samples in a row, last {skipped[-1]}: is the dataset gone?")
+                raise RuntimeError(
+                    f"{len(skipped)} corrupt samples in a row, last {skipped[-1]}: is the dataset gone?"
+                )
             place = found
 
     def _sample(self, shard: int, ordinal: int) -> Sample:
@@ -76,16 +80,16 @@ class _Collate:
     def __init__(self, pad_to: int):
         self._pad_to = pad_to
 
-    def __call__(self, items):  # type: ignore[no-untyped-def]
+    def __call__(self, items):
         return collate([v for v, _ in items], [s for _, skipped in items for s in skipped], self._pad_to)
 
 
 class Loader:
     """Equal micro-batches of one rank, from a manifest.
 
-    held_out: the share of samples, by key hash, that training leaves out; with `held=True` this loader reads those
-    instead. n_samples is the size of an epoch. `skipped` counts corrupt samples by reason, `skipped_keys` names them;
-    too many of them (data.bad_budget) raise RuntimeError.
+    held_out: the share of samples, by key hash, that training leaves out; with `held=True` this loader reads
+    those instead. n_samples is the size of an epoch. `skipped` counts corrupt samples by reason,
+    `skipped_keys` names them; too many of them (data.bad_budget) raise RuntimeError.
     """
 
     def __init__(
@@ -138,7 +142,8 @@ class Loader:
         return chosen
 
     def steps(self, n_steps: int) -> Iterator[list[Batch]]:
-        """The next n_steps steps from the current position: this rank's micro-batches of each (accumulate of them).
+        """The next n_steps steps from the current position: this rank's micro-batches of each (accumulate of
+        them).
 
         `position` counts what was handed out: a checkpoint belongs after the work on the step at hand.
         """

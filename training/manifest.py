@@ -42,19 +42,23 @@ class Manifest:
 def read_manifest(dataset: str) -> Manifest:
     """Reads `manifest.parquet`, or the rows in `manifest/` while a build has not finished.
 
-    Raises FileNotFoundError where there is no manifest, and ValueError if shards were made with different concept
-    pools or settings: their labels would not mean the same.
+    Raises FileNotFoundError where there is no manifest, and ValueError if shards were made with different
+    concept pools or settings: their labels would not mean the same.
     """
     dataset = storage.absolute(dataset)
     rows = _rows(dataset)
     if not rows:
-        raise FileNotFoundError(f"{dataset} holds no manifest: not a dataset, or no shard of it is committed yet")
+        raise FileNotFoundError(
+            f"{dataset} holds no manifest: not a dataset, or no shard of it is committed yet"
+        )
     for field in ("pool", "fingerprint"):
         values: dict[str, list[str]] = {}
         for row in rows:
             values.setdefault(str(row[field]), []).append(str(row["shard"]))
         if len(values) > 1:
-            listed = "; ".join(f"{value[:12]}: {len(names)} shards, e.g. {names[0]}" for value, names in values.items())
+            listed = "; ".join(
+                f"{value[:12]}: {len(names)} shards, e.g. {names[0]}" for value, names in values.items()
+            )
             raise ValueError(f"{dataset}: shards with different {field} hashes do not mix ({listed})")
     shards = [
         ShardRow(
@@ -71,7 +75,10 @@ def read_manifest(dataset: str) -> Manifest:
     if len(set(names)) != len(names):
         raise ValueError(f"{dataset}: the manifest names a shard twice")
     return Manifest(
-        dataset, tuple(sorted(shards, key=lambda s: s.name)), str(rows[0]["pool"]), str(rows[0]["fingerprint"])
+        dataset,
+        tuple(sorted(shards, key=lambda s: s.name)),
+        str(rows[0]["pool"]),
+        str(rows[0]["fingerprint"]),
     )
 
 
@@ -80,11 +87,13 @@ def _rows(dataset: str) -> list[dict[str, Any]]:
     if storage.exists(compacted):
         return pq.read_table(io.BytesIO(storage.read_bytes(compacted))).to_pylist()
     folder = storage.join(dataset, "manifest")
-    names = sorted(n for n in storage.listing(folder) if n.endswith(".json") and not n.startswith(storage.TEMPORARY))
+    names = sorted(
+        n for n in storage.listing(folder) if n.endswith(".json") and not n.startswith(storage.TEMPORARY)
+    )
     return [json.loads(storage.read_bytes(storage.join(folder, n))) for n in names]
 
 
-def read_concepts(dataset: str):  # type: ignore[no-untyped-def]
+def read_concepts(dataset: str):
     """The dataset's concept text embeddings: float32 tensor [C, D], on the CPU."""
     fs, path = storage.filesystem(storage.join(dataset, "concept_pool", "text_embeddings.safetensors"))
     if fs.protocol in ("file", "local") or "file" in tuple(fs.protocol):

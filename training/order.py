@@ -1,4 +1,5 @@
-"""The order of samples: a pure function of (seed, position), the same for any number of ranks and loader processes.
+"""The order of samples: a pure function of (seed, position), the same for any number of ranks and loader
+processes.
 
 Samples form one endless stream of epochs. Position p belongs to epoch p // N. In an epoch the shards are permuted and
 cut into windows of a few shards; the samples of a window are permuted together, and the windows follow each other.
@@ -41,8 +42,8 @@ class Order:
         return int(shards[within - start]), int(ordinals[within - start])
 
     def replacements(self, position: int, tries: int = 16) -> Iterator[tuple[int, int]]:
-        """Stand-ins for a corrupt sample, drawn by position: `tries` of its own window, whose shards are open anyway,
-        then as many of the whole epoch, for a window that is damaged as a whole."""
+        """Stand-ins for a corrupt sample, drawn by position: `tries` of its own window, whose shards are open
+        anyway, then as many of the whole epoch, for a window that is damaged as a whole."""
         epoch, within = divmod(position, self.n_samples)
         _, ends = self._shards(epoch)
         window = int(np.searchsorted(ends, within, side="right"))
@@ -91,8 +92,8 @@ def batches(
 ) -> Iterator[list[int]]:
     """This rank's micro-batches from `position` on: lists of positions, equally long on every rank.
 
-    A step takes the next `batch_images` positions of the stream; micro-batch a of rank r is its slice a * world + r.
-    Batches run across the ends of epochs, so no sample is ever dropped and no batch is short.
+    A step takes the next `batch_images` positions of the stream; micro-batch a of rank r is its slice a *
+    world + r. Batches run across the ends of epochs, so no sample is ever dropped and no batch is short.
     """
     share, rest = divmod(batch_images, accumulate * world)
     if rest:

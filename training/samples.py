@@ -58,14 +58,14 @@ def parse(key: str, image: bytes, meta: bytes, arrays: bytes, view: ViewSettings
         captions = json.loads(meta)["captions"]
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise BadSample("bad_arrays", f"{key}: {e}") from e
-    height, width = target_size(*pixels.shape[:2], view.short_side, view.long_side)
+    height, width = target_size(pixels.shape[0], pixels.shape[1], view.short_side, view.long_side)
     if (height, width) != pixels.shape[:2]:
         resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
         sample = replace(sample, image=np.asarray(resized))
     return replace(sample, sided=any(_SIDED.search(c) for c in captions))
 
 
-def _from_arrays(key: str, pixels: np.ndarray, stored) -> Sample:  # type: ignore[no-untyped-def]
+def _from_arrays(key: str, pixels: np.ndarray, stored) -> Sample:
     boxes = stored["boxes_xyxy_norm"].astype(np.float32)
     embeddings = np.zeros((len(boxes), 0), np.float32)
     if "region_embeddings" in stored:
@@ -84,7 +84,9 @@ def _from_arrays(key: str, pixels: np.ndarray, stored) -> Sample:  # type: ignor
         embeddings,
         False,
     )
-    lengths = {len(a) for a in (boxes, sample.topk_ids, sample.topk_probs, sample.residual, sample.kept, embeddings)}
+    lengths = {
+        len(a) for a in (boxes, sample.topk_ids, sample.topk_probs, sample.residual, sample.kept, embeddings)
+    }
     if len(lengths) > 1:
         raise ValueError(f"regions of unequal number: {sorted(lengths)}")
     finite = (boxes, sample.topk_probs, sample.residual, sample.captions, embeddings)
@@ -95,7 +97,8 @@ def _from_arrays(key: str, pixels: np.ndarray, stored) -> Sample:  # type: ignor
 
 @dataclass(frozen=True)
 class View:
-    """What one step sees of a sample: boxes float32 [r, 4] in [0, 1] of `image`; the rest as in Sample, r <= R rows.
+    """What one step sees of a sample: boxes float32 [r, 4] in [0, 1] of `image`; the rest as in Sample, r <=
+    R rows.
 
     caption: float32 [D], one of the sample's captions, or zeros with has_caption False.
     """
@@ -114,11 +117,12 @@ class View:
 
 
 def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) -> View:
-    """Draws one view: a caption (parity 7), a mirroring (parity 39) and at most max_regions regions (parity 12).
+    """Draws one view: a caption (parity 7), a mirroring (parity 39) and at most max_regions regions (parity
+    12).
 
-    The stored labels belong to the image as it was stored. `mirror` keeps them for the mirrored image, which assumes
-    that the teacher does not care (parity 23; docs/training.md says how much it does); `unsided` does not mirror
-    where a caption names left or right.
+    The stored labels belong to the image as it was stored. `mirror` keeps them for the mirrored image, which
+    assumes that the teacher does not care (parity 23; docs/training.md says how much it does); `unsided` does
+    not mirror where a caption names left or right.
     """
     u_flip, u_caption = rng.random(2)
     n_regions = len(sample.boxes)

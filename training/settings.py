@@ -212,10 +212,17 @@ def validate(settings: TrainSettings) -> None:
         "loss.refo_stages",
         f"must be three shares that sum to 1, is {stages}",
     )
+    _require(
+        x.distill != "feature" or x.contrast_weight > 0,
+        "loss.contrast_weight",
+        "distill feature needs it: it is the task",
+    )
     _require(o.lr > 0, "optimizer.lr", f"must be above 0, is {o.lr}")
     _require(o.accumulate >= 1, "optimizer.accumulate", f"must be at least 1, is {o.accumulate}")
     _require(
-        d.batch_images % o.accumulate == 0, "optimizer.accumulate", f"must divide data.batch_images ({d.batch_images})"
+        d.batch_images % o.accumulate == 0,
+        "optimizer.accumulate",
+        f"must divide data.batch_images ({d.batch_images})",
     )
     _require(o.clip >= 0, "optimizer.clip", f"must not be negative, is {o.clip}")
     _require(bool(r.out), "run.out", "is empty")
@@ -224,7 +231,9 @@ def validate(settings: TrainSettings) -> None:
     _require(r.keep_last >= 1, "run.keep_last", f"must be at least 1, is {r.keep_last}")
     _require(0 <= r.held_out < 1, "run.held_out", f"must be in [0, 1), is {r.held_out}")
     _require(
-        r.evaluate_every == 0 or r.held_out > 0, "run.evaluate_every", "needs run.held_out above 0 to evaluate on"
+        r.evaluate_every == 0 or r.held_out > 0,
+        "run.evaluate_every",
+        "needs run.held_out above 0 to evaluate on",
     )
 
 

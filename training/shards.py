@@ -1,8 +1,8 @@
 """Shards as random access: one header walk a shard, then one byte range a sample.
 
-A sample's members lie side by side in its tar, so a sample is one read. Local shards are read where they are. Shards
-of an object store are fetched whole (one sequential GET each, checked against the manifest's sha256) into a bounded
-folder that all processes of a machine share, and the least recently opened are removed.
+A sample's members lie side by side in its tar, so a sample is one read. Local shards are read where they are.
+Shards of an object store are fetched whole (one sequential GET each, checked against the manifest's sha256)
+into a bounded folder that all processes of a machine share, and the least recently opened are removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from training.manifest import ShardRow
 class ShardIndex:
     """Where the samples of a shard lie, in tar order.
 
-    keys: bytes [n], ASCII; offsets: int64 [n, 6], start and end of the image, .json and .npz member in the file.
+    keys: bytes [n], ASCII; offsets: int64 [n, 6], start and end of the image, .json and .npz member in the
+    file.
     """
 
     keys: np.ndarray
@@ -112,7 +113,9 @@ class Shards:
     def _load_index(self, row: ShardRow, descriptor: int) -> ShardIndex:
         n_bytes = os.fstat(descriptor).st_size
         if n_bytes != row.n_bytes:
-            raise BadSample("damaged_shard", f"{row.name} has {n_bytes} bytes, its manifest row says {row.n_bytes}")
+            raise BadSample(
+                "damaged_shard", f"{row.name} has {n_bytes} bytes, its manifest row says {row.n_bytes}"
+            )
         saved = os.path.join(self._folder, "indices", f"{row.sha256}.npz")
         if os.path.exists(saved):
             with np.load(saved, allow_pickle=False) as arrays:
@@ -140,7 +143,7 @@ class Shards:
                 total -= size
 
 
-def index_tar(f, row: ShardRow) -> ShardIndex:  # type: ignore[no-untyped-def]
+def index_tar(f, row: ShardRow) -> ShardIndex:
     """Walks the headers of a shard once. Raises BadSample if members are missing or their number is not n_samples."""
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     try:
@@ -152,19 +155,26 @@ def index_tar(f, row: ShardRow) -> ShardIndex:  # type: ignore[no-untyped-def]
     except (tarfile.TarError, EOFError, OSError) as e:
         raise BadSample("damaged_shard", f"{row.name}: {e}") from e
     if len(samples) != row.n_samples:
-        raise BadSample("damaged_shard", f"{row.name} has {len(samples)} samples, its row says {row.n_samples}")
+        raise BadSample(
+            "damaged_shard", f"{row.name} has {len(samples)} samples, its row says {row.n_samples}"
+        )
     for key, members in samples.items():
         if set(members) != {"image", "json", "npz"}:
             raise BadSample("damaged_shard", f"{row.name}: sample {key} lacks a member")
     offsets = [[*m["image"], *m["json"], *m["npz"]] for m in samples.values()]
-    return ShardIndex(np.array([k.encode("ascii") for k in samples]), np.array(offsets, np.int64).reshape(-1, 6))
+    return ShardIndex(
+        np.array([k.encode("ascii") for k in samples]), np.array(offsets, np.int64).reshape(-1, 6)
+    )
 
 
-def _download(fs, path: str, row: ShardRow, copy: str) -> None:  # type: ignore[no-untyped-def]
+def _download(fs, path: str, row: ShardRow, copy: str) -> None:
     temporary = f"{copy}.{uuid.uuid4().hex}"
     digest = hashlib.sha256()
     try:
-        with fs.open(path, "rb", cache_type="readahead", block_size=8 << 20) as source, open(temporary, "wb") as target:
+        with (
+            fs.open(path, "rb", cache_type="readahead", block_size=8 << 20) as source,
+            open(temporary, "wb") as target,
+        ):
             while chunk := source.read(8 << 20):
                 digest.update(chunk)
                 target.write(chunk)

@@ -27,6 +27,7 @@ def make_dataset(
     embeddings: bool = True,
     extension: str = "png",
     seed: int = 0,
+    threshold: float = 0.3,
 ) -> Path:
     """Random images whose regions have random but consistent labels. Every third image has no caption."""
     rng = np.random.default_rng(seed)
@@ -43,7 +44,18 @@ def make_dataset(
             pixels = rng.integers(0, 256, (size, size + 8 * (i % 2), 3), np.uint8)
             Image.fromarray(pixels).save(buffer, {"png": "PNG", "jpg": "JPEG"}[extension])
             key = sample_key(f"{seed}-{s}-{i}", buffer.getvalue())
-            samples[key] = _members(rng, key, buffer.getvalue(), extension, text, top_k, regions, i % 3 != 2, embeddings)
+            samples[key] = _members(
+                rng,
+                key,
+                buffer.getvalue(),
+                extension,
+                text,
+                top_k,
+                regions,
+                i % 3 != 2,
+                embeddings,
+                threshold,
+            )
         write_shard(out, f"{s:06d}-{s:012x}.tar", samples)
     return out
 
@@ -74,11 +86,16 @@ def write_shard(out: Path, name: str, samples: dict[str, dict[str, bytes]]) -> N
     (out / "manifest" / (name.split(".")[0] + ".json")).write_text(json.dumps(row))
 
 
-def _members(rng, key, image, extension, text, top_k, regions, captioned, embeddings) -> dict[str, bytes]:
+def _members(
+    rng, key, image, extension, text, top_k, regions, captioned, embeddings, threshold
+) -> dict[str, bytes]:
     corners = np.sort(rng.random((regions, 2, 2)).astype(np.float32), axis=1)
     boxes = np.concatenate([corners[:, 0] * 0.6, corners[:, 0] * 0.6 + 0.2 + 0.2 * corners[:, 1]], axis=1)
     unit = text / np.linalg.norm(text, axis=1, keepdims=True)
-    teacher = rng.normal(size=(regions, text.shape[1])).astype(np.float32) + 2 * unit[rng.integers(len(text), size=regions)]
+    teacher = (
+        rng.normal(size=(regions, text.shape[1])).astype(np.float32)
+        + 2 * unit[rng.integers(len(text), size=regions)]
+    )
     teacher /= np.linalg.norm(teacher, axis=1, keepdims=True)
     logits = teacher @ unit.T / 0.05
     q = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -92,7 +109,7 @@ def _members(rng, key, image, extension, text, top_k, regions, captioned, embedd
         "topk_ids": ids.astype(np.uint16),
         "topk_probs": top.astype(np.float16),
         "residual": np.clip(1 - top.sum(axis=1), 0, 1).astype(np.float16),
-        "kept": (top[:, 0] > 0.3).astype(np.uint8),
+        "kept": (top[:, 0] > threshold).astype(np.uint8),
         "caption_embeddings": unit[rng.integers(len(text), size=len(captions))].astype(np.float16),
     }
     if embeddings:

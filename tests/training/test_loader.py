@@ -37,7 +37,7 @@ def _loader(dataset: Path | str, folder: Path, **kwargs) -> Loader:
     )
 
 
-def _keys(steps) -> list[str]:  # type: ignore[no-untyped-def]
+def _keys(steps) -> list[str]:
     return [key for step in steps for batch in step for key in batch.keys]
 
 
@@ -61,7 +61,10 @@ def test_every_epoch_is_a_permutation_and_keeps_to_its_window(counts, seed, wind
             begun = {s for s, _ in places[: i + 1]}
             assert sum(1 for s in begun if last_seen[s] > i) <= window
             assert places[i][0] in order.window_shards(epoch * n + i)
-            assert all(s in order.window_shards(epoch * n + i) for s, _ in islice(order.replacements(epoch * n + i, 5), 5))
+            assert all(
+                s in order.window_shards(epoch * n + i)
+                for s, _ in islice(order.replacements(epoch * n + i, 5), 5)
+            )
 
 
 def test_epochs_differ_in_shards_and_samples_and_seeds_differ():
@@ -115,7 +118,9 @@ def test_resume_gives_exactly_the_rest(dataset, tmp_path, cut):  # parity 40
     second = _loader(dataset, tmp_path, workers=1)
     second.load_state_dict(state)
     assert [_fields(b) for [b] in second.steps(12 - cut)] == whole[cut:]
-    third = _loader(dataset, tmp_path, batch_images=2, rank=0, world=2)  # other batch, other ranks: same stream
+    third = _loader(
+        dataset, tmp_path, batch_images=2, rank=0, world=2
+    )  # other batch, other ranks: same stream
     third.load_state_dict(state)
     assert next(third.steps(1))[0].keys == whole[cut][0][:1]
 
@@ -178,12 +183,14 @@ def test_corrupt_samples_are_skipped_counted_and_replaced(dataset, tmp_path, whi
     again = _loader(copy, tmp_path / which, batch_images=5, workers=2)
     assert _keys(again.steps(7)) == keys  # the replacement is part of the order
     intact = _keys(_loader(dataset, tmp_path, batch_images=5).steps(7))
-    assert [k for k, i in zip(keys, intact, strict=True) if i not in lost] == [i for i in intact if i not in lost]
+    assert [k for k, i in zip(keys, intact, strict=True) if i not in lost] == [
+        i for i in intact if i not in lost
+    ]
 
 
 def test_too_much_damage_is_an_error(dataset, tmp_path):
     copy, _ = _damage(dataset, tmp_path, "cut")
-    with pytest.raises(RuntimeError, match="data.bad_budget 0.1"):
+    with pytest.raises(RuntimeError, match=r"data\.bad_budget 0\.1"):
         list(_loader(copy, tmp_path / "b", batch_images=5, bad_budget=0.1).steps(7))
     subset = _loader(copy, tmp_path / "c", subset=0.9)
     assert subset.skipped["damaged_shard"] == 7
