@@ -1,8 +1,9 @@
 """What differs between one process and many: gathers, sums and means over ranks that gradients flow through.
 
-Everything works without a process group (one rank). The conventions fit DistributedDataParallel, which *averages* the
-gradients of the ranks: a loss that is computed on the gathered global batch is the same number on every rank, and a
-local mean is weighted by `mean_over_ranks` so that the average over ranks is the mean over the global batch.
+Everything works without a process group (one rank). The conventions fit DistributedDataParallel, which
+*averages* the gradients of the ranks: a loss that is computed on the gathered global batch is the same number
+on every rank, and a local mean is weighted by `mean_over_ranks` so that the average over ranks is the mean
+over the global batch.
 """
 
 from __future__ import annotations
@@ -22,20 +23,22 @@ def world_size() -> int:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenates equal-sized tensors of all ranks; backward sums the ranks' gradients for each rank's own part.
+    """Concatenates equal-sized tensors of all ranks; backward sums the ranks' gradients for each rank's own
+    part.
 
-    Not torch's `all_gather` of `torch.distributed.nn`: its backward falls back to point-to-point sends on gloo.
+    Not torch's `all_gather` of `torch.distributed.nn`: its backward falls back to point-to-point sends on
+    gloo.
     """
 
     @staticmethod
-    def forward(ctx, local: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx, local: torch.Tensor) -> torch.Tensor:
         parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, local.contiguous())
         ctx.n_rows = len(local)
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         start = dist.get_rank() * ctx.n_rows
@@ -67,8 +70,8 @@ def mean_over_ranks(per_row: torch.Tensor, scope: str) -> torch.Tensor:
     """The mean of a loss over rows, such that DDP's average of it is the wanted mean. Scalar with gradient.
 
     scope `rank`: the plain mean of this rank's rows (parity: a rank with few rows gives them more weight).
-    scope `global`: sum of this rank's rows * world / rows on all ranks, whose average over ranks is the global mean.
-    No rows at all give 0, with a gradient of 0.
+    scope `global`: sum of this rank's rows * world / rows on all ranks, whose average over ranks is the
+    global mean. No rows at all give 0, with a gradient of 0.
     """
     if scope == "rank" or world_size() == 1:
         return per_row.sum() / max(1, len(per_row))

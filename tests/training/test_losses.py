@@ -51,7 +51,9 @@ def test_region_contrastive_weighs_concepts_by_frequency():  # parity 28
     weight = n * torch.exp(s @ e.T / tau)
     expected = -torch.log(weight.gather(1, labels[:, None])[:, 0] / weight.sum(dim=1))
     logits = losses.concept_logits(s, e, tau)
-    torch.testing.assert_close(losses.region_contrastive(logits, labels, n), expected.float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        losses.region_contrastive(logits, labels, n), expected.float(), atol=1e-5, rtol=1e-5
+    )
     once = losses.region_contrastive(logits, labels, (n > 0).double())
     plain = torch.nn.functional.cross_entropy(logits[:, :3], labels, reduction="none")
     torch.testing.assert_close(once, plain)
@@ -80,7 +82,9 @@ def test_distillation_with_everything_stored_is_the_dense_kl():  # parity 26
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 12), st.integers(1, 11), st.floats(0.3, 30))
-def test_stored_targets_bound_the_dense_kl_from_below(seed: int, c: int, k: int, sharpness: float):  # parity 24
+def test_stored_targets_bound_the_dense_kl_from_below(
+    seed: int, c: int, k: int, sharpness: float
+):  # parity 24
     k = min(k, c)
     generator = torch.Generator().manual_seed(seed)
     q = (sharpness * torch.randn(3, c, generator=generator)).softmax(dim=1)
@@ -130,7 +134,9 @@ def test_image_text_is_the_mean_of_both_directions():  # parity 30
     rows = columns = 0.0
     for i in range(4):
         rows -= math.log(math.exp(v[i] @ t[i] / tau) / sum(math.exp(v[i] @ t[j] / tau) for j in range(4))) / 4
-        columns -= math.log(math.exp(v[i] @ t[i] / tau) / sum(math.exp(v[j] @ t[i] / tau) for j in range(4))) / 4
+        columns -= (
+            math.log(math.exp(v[i] @ t[i] / tau) / sum(math.exp(v[j] @ t[i] / tau) for j in range(4))) / 4
+        )
     assert losses.image_text(v, t, tau).item() == pytest.approx((rows + columns) / 2, abs=1e-5)
 
 

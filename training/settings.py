@@ -1,0 +1,242 @@
+"""Every setting of the trainer, with its default, written once; and the one place where they are validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.teachers.settings import TeacherSettings
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which samples, and in which order.
+
+    Attributes:
+        dataset: folder or URL of a built dataset
+        subset: share of the samples, above 0 to 1, by a hash of their keys; a smaller subset lies inside a larger one
+        batch_images: images an optimiser step, over all ranks and accumulation steps
+        workers: loader processes a rank; 0: the training process loads
+        prefetch: batches each loader process prepares ahead
+        window_shards: shards that are shuffled together; also how many are open, or fetched, at once
+        buffer_dir: folder for fetched shards of a remote dataset and for shard indices; none: below run.out
+        buffer_gib: disk that fetched shards may take on a machine
+        cache_images: keep resized images in memory, a copy a loader process; for small data and many epochs
+        bad_budget: largest share of samples that may turn out corrupt, 0 to 1, before training ends with an error
+    """
+
+    dataset: str = ""
+    subset: float = 1.0
+    batch_images: int = 96
+    workers: int = 2
+    prefetch: int = 4
+    window_shards: int = 16
+    buffer_dir: str | None = None
+    buffer_gib: float = 50.0
+    cache_images: bool = False
+    bad_budget: float = 0.01
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How a sample is seen in a step.
+
+    Attributes:
+        short_side: pixels of the image's shorter side after bicubic resizing; 0: images keep their size
+        long_side: upper limit of the longer side in pixels, which then decides the scale
+        decode: exact | fast (a JPEG may be decoded at 1/2, 1/4 or 1/8 if that is still at least short_side)
+        flip: never | mirror (image and boxes; the stored labels stay) | unsided (mirror unless a caption names left or right)
+        flip_share: probability of a mirrored view, 0 to 1
+        max_regions: regions drawn anew from each image in every step, uniformly without replacement
+        pad_to: padded image sides are multiples of this many pixels
+    """
+
+    short_side: int = 800
+    long_side: int = 1333
+    decode: Literal["exact", "fast"] = "exact"
+    flip: Literal["never", "mirror", "unsided"] = "unsided"
+    flip_share: float = 0.5
+    max_regions: int = 100
+    pad_to: int = 32
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """The network that is trained.
+
+    Attributes:
+        encoder: the region encoder it starts as; `teacher` settings, and usually those of the dataset's own teacher
+        checkpoint: weights to start from instead, as this trainer writes them (student.safetensors)
+        freeze: name prefixes of parameters that stay as they are, e.g. [conv1, bn1, layer1]
+        freeze_batchnorm: every BatchNorm keeps its statistics, scale and shift
+        global_box: what the image-text loss sees: image (its true extent) | canvas (with the padding; as RegionCLIP)
+    """
+
+    encoder: TeacherSettings = field(default_factory=TeacherSettings)
+    checkpoint: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    freeze_batchnorm: bool = True
+    global_box: Literal["image", "canvas"] = "image"
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the student learns from.
+
+    Attributes:
+        distill: logits (stored top-k) | global-local (normalised logits and relations; needs stored embeddings) | feature (ReFO; needs stored embeddings)
+        contrast_weight: weight of the region-concept contrastive loss
+        distill_weight: weight of the distillation loss
+        image_weight: weight of the image-caption contrastive loss
+        relation_weight: weight of the relations inside distill global-local
+        tau: the student's temperature; 0: the dataset's align.tau
+        contrast: candidates of the contrastive loss: rank (this rank's labels, by frequency) | global (all ranks', by frequency) | unique (all ranks', each once)
+        average: mean of region losses over: global (all ranks' regions) | rank (each rank's own, then ranks; as RegionCLIP)
+        refo_stages: shares of the steps for ReFO's stages: student on the task, student-aware teacher, distillation
+        refo_proxy_weight: weight of the MSE to the frozen student while ReFO's teacher stage trains
+    """
+
+    distill: Literal["logits", "global-local", "feature"] = "logits"
+    contrast_weight: float = 1.0
+    distill_weight: float = 1.0
+    image_weight: float = 1.0
+    relation_weight: float = 1.0
+    tau: float = 0.0
+    contrast: Literal["rank", "global", "unique"] = "global"
+    average: Literal["global", "rank"] = "global"
+    refo_stages: list[float] = field(default_factory=lambda: [0.3, 0.2, 0.5])
+    refo_proxy_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How weights move.
+
+    Attributes:
+        kind: adamw | sgd (momentum 0.9)
+        lr: peak learning rate
+        weight_decay: of weights; biases and norms have none (kind: adamw), or all have it (kind: sgd)
+        schedule: cosine (to 0 at the last step) | steps (x0.1 at each milestone) | constant
+        warmup_steps: steps of linear warm-up
+        warmup_from: the first step's share of lr
+        milestones: steps at which lr falls to a tenth (schedule: steps)
+        clip: gradient norm above which gradients are scaled down; 0: never
+        clip_by: global (norm of all gradients) | tensor (each parameter's own; as RegionCLIP)
+        accumulate: micro-batches an optimiser step; each has its own contrastive candidates
+        precision: fp32 | bf16 | fp16 (autocast; fp16 with loss scaling)
+    """
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-4
+    weight_decay: float = 0.05
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    warmup_steps: int = 100
+    warmup_from: float = 0.001
+    milestones: list[int] = field(default_factory=list)
+    clip: float = 1.0
+    clip_by: Literal["global", "tensor"] = "global"
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where the run lives and how long it lasts.
+
+    Attributes:
+        out: folder for checkpoints, metrics and TensorBoard; the same command on it resumes
+        steps: optimiser steps; 0: as many as `epochs` needs
+        epochs: passes over the (sub)set, where steps is 0
+        seed: of the data order, the views and the torch generator
+        device: cpu | cuda | auto
+        threads: torch threads of this process; 0: torch's own choice
+        resume: auto (from the newest checkpoint in out) | never (out must hold no run)
+        checkpoint_every: steps between checkpoints
+        keep_last: newest checkpoints kept, besides the best
+        evaluate_every: steps between evaluations on the held-out share; 0: never
+        held_out: share of the samples kept out of training, by a hash of their keys, to choose the best checkpoint by their loss
+        log_every: steps between lines of metrics
+        log_keys: write the keys of every step's samples to keys.jsonl
+        tensorboard: write event files to out/tensorboard
+    """
+
+    out: str = "runs/student"
+    steps: int = 0
+    epochs: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+    resume: Literal["auto", "never"] = "auto"
+    checkpoint_every: int = 1000
+    keep_last: int = 2
+    evaluate_every: int = 0
+    held_out: float = 0.0
+    log_every: int = 10
+    log_keys: bool = False
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Shards into a student: no teacher, no text encoder, no proposals in the loop."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    view: ViewSettings = field(default_factory=ViewSettings)
+    student: StudentSettings = field(default_factory=StudentSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+def validate(settings: TrainSettings) -> None:
+    """Raises ValueError("key: what is wrong") for values that their types allow and that make no sense."""
+    d, v, o, r, x = settings.data, settings.view, settings.optimizer, settings.run, settings.loss
+    _require(bool(d.dataset), "data.dataset", "is empty; give the folder of a built dataset")
+    _require(0 < d.subset <= 1, "data.subset", f"must be above 0 and at most 1, is {d.subset}")
+    _require(d.batch_images >= 1, "data.batch_images", f"must be at least 1, is {d.batch_images}")
+    _require(d.workers >= 0, "data.workers", f"must not be negative, is {d.workers}")
+    _require(d.window_shards >= 1, "data.window_shards", f"must be at least 1, is {d.window_shards}")
+    _require(0 <= d.bad_budget <= 1, "data.bad_budget", f"must be in [0, 1], is {d.bad_budget}")
+    _require(v.short_side >= 0, "view.short_side", f"must not be negative, is {v.short_side}")
+    _require(v.long_side >= v.short_side, "view.long_side", "must be at least view.short_side")
+    _require(0 <= v.flip_share <= 1, "view.flip_share", f"must be in [0, 1], is {v.flip_share}")
+    _require(v.max_regions >= 1, "view.max_regions", f"must be at least 1, is {v.max_regions}")
+    _require(v.pad_to >= 1, "view.pad_to", f"must be at least 1, is {v.pad_to}")
+    weights = (x.contrast_weight, x.distill_weight, x.image_weight, x.relation_weight)
+    _require(all(w >= 0 for w in weights), "loss", "weights must not be negative")
+    _require(any(w > 0 for w in weights[:3]), "loss", "every weight is 0")
+    _require(x.tau >= 0, "loss.tau", f"must not be negative, is {x.tau}")
+    stages = x.refo_stages
+    _require(
+        len(stages) == 3 and min(stages) > 0 and abs(sum(stages) - 1) < 1e-6,
+        "loss.refo_stages",
+        f"must be three shares that sum to 1, is {stages}",
+    )
+    _require(
+        x.distill != "feature" or x.contrast_weight > 0,
+        "loss.contrast_weight",
+        "distill feature needs it: it is the task",
+    )
+    _require(o.lr > 0, "optimizer.lr", f"must be above 0, is {o.lr}")
+    _require(o.accumulate >= 1, "optimizer.accumulate", f"must be at least 1, is {o.accumulate}")
+    _require(
+        d.batch_images % o.accumulate == 0,
+        "optimizer.accumulate",
+        f"must divide data.batch_images ({d.batch_images})",
+    )
+    _require(o.clip >= 0, "optimizer.clip", f"must not be negative, is {o.clip}")
+    _require(bool(r.out), "run.out", "is empty")
+    _require(r.steps > 0 or r.epochs > 0, "run.steps", "run.steps or run.epochs must be above 0")
+    _require(r.checkpoint_every >= 1, "run.checkpoint_every", f"must be at least 1, is {r.checkpoint_every}")
+    _require(r.keep_last >= 1, "run.keep_last", f"must be at least 1, is {r.keep_last}")
+    _require(0 <= r.held_out < 1, "run.held_out", f"must be in [0, 1), is {r.held_out}")
+    _require(
+        r.evaluate_every == 0 or r.held_out > 0,
+        "run.evaluate_every",
+        "needs run.held_out above 0 to evaluate on",
+    )
+
+
+def _require(holds: bool, key: str, message: str) -> None:
+    if not holds:
+        raise ValueError(f"{key}: {message}")
