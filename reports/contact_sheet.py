@@ -43,7 +43,7 @@ def _samples(dataset: str) -> Iterator[tuple[dict[str, Any], bytes]]:
 
 
 def _tile(meta: dict[str, Any], image: bytes) -> Image.Image:
-    """One sample, fitted into a tile, its strongest pair of each concept drawn, its first caption below."""
+    """One sample, fitted into a tile, one pair of each concept drawn, its first caption below."""
     picture = ImageOps.exif_transpose(Image.open(io.BytesIO(image))).convert("RGB")
     scale = min(TILE_WIDTH / picture.width, TILE_HEIGHT / picture.height)
     picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
@@ -52,7 +52,7 @@ def _tile(meta: dict[str, Any], image: bytes) -> Image.Image:
     pen = ImageDraw.Draw(tile)
     font = ImageFont.load_default(13)
     best: dict[str, dict[str, Any]] = {}
-    for pair in sorted(meta["pairs"], key=lambda p: -p["probability"]):
+    for pair in meta["pairs"]:  # by falling objectness: of each concept the region that looks most like an object
         best.setdefault(pair["concept"], pair)
     # Large boxes first, so that small ones stay visible.
     shown = sorted(list(best.values())[:PAIRS_AN_IMAGE], key=lambda p: -_area(p["box_xyxy_norm"]))
