@@ -26,7 +26,9 @@ class Teacher(Protocol):
     dim: int
     logit_scale: float
 
-    def encode_regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+    def encode_regions(
+        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
         """uint8 [H, W, 3] RGB images and float32 [R_i, 4] boxes in [0, 1] -> float32 [R_i, D] each, on the CPU."""
         ...
 

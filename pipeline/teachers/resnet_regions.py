@@ -1,4 +1,4 @@
-"""CLIP's ModifiedResNet as a region encoder (RegionCLIP, CVPR 2022): RoIAlign on res4, layer4 and attention pool a region."""
+"""CLIP's ModifiedResNet as a region encoder (RegionCLIP, CVPR 2022): RoIAlign on res4, then layer4 and attention pool."""
 
 from __future__ import annotations
 

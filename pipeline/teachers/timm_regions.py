@@ -56,7 +56,9 @@ class TimmConvRegions(RegionEncoder):
     def _map(self, images: torch.Tensor) -> torch.Tensor:
         x = self.visual.trunk.forward_features(images)
         if x.ndim != 4 or x.shape[2] * self.stride != images.shape[2]:
-            raise UnsupportedTowerError(f"{type(self.visual.trunk).__name__}: no [B, C, h, w] map: use features: crop")
+            raise UnsupportedTowerError(
+                f"{type(self.visual.trunk).__name__}: no [B, C, h, w] map: use features: crop"
+            )
         return x
 
     def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
@@ -73,7 +75,11 @@ class TimmViTRegions(RegionEncoder):
     def __init__(self, visual: TimmModel):
         super().__init__()
         trunk = visual.trunk
-        if not isinstance(trunk.attn_pool, AttentionPoolLatent) or trunk.pos_embed is None:
+        if (
+            not isinstance(trunk.attn_pool, AttentionPoolLatent)
+            or trunk.pos_embed is None
+            or trunk.num_prefix_tokens
+        ):
             raise UnsupportedTowerError("a timm ViT without SigLIP's attention pool: use features: crop")
         self.visual = visual
         self.stride = self.multiple_of = int(trunk.patch_embed.patch_size[0])
@@ -87,7 +93,9 @@ class TimmViTRegions(RegionEncoder):
         mask = valid_mask(cells, height, width)
         x = trunk.patch_embed.norm(x.flatten(2).transpose(1, 2))
         x = trunk.norm_pre(trunk.pos_drop(x + self._positions(cells, height, width, padded=mask is not None)))
-        keys = None if mask is None else mask.flatten(2)[:, :, None, :]  # [B, 1, 1, h w]: broadcast over queries
+        keys = (
+            None if mask is None else mask.flatten(2)[:, :, None, :]
+        )  # [B, 1, 1, h w]: broadcast over queries
         for block in trunk.blocks:
             x = block(x) if keys is None else block(x, attn_mask=keys)
         x = _pool_value_path(trunk.attn_pool, trunk.norm(x))
@@ -116,7 +124,7 @@ def _pool_value_path(pool: AttentionPoolLatent, x: torch.Tensor) -> torch.Tensor
     return x if pool.mlp is None else x + pool.mlp(pool.norm(x))
 
 
-def _output_dim(visual: nn.Module) -> int:
+def _output_dim(visual: TimmModel) -> int:
     projection = getattr(visual.head, "proj", None) or getattr(visual.head, "mlp", None)
     if isinstance(projection, nn.Linear):
         return projection.out_features

@@ -95,6 +95,8 @@ def value_path(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
     """The block with attention replaced by the identity: every token attends to itself alone."""
     attention: nn.MultiheadAttention = block.attn
     width = x.shape[-1]
-    value = F.linear(block.ln_1(x), attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :])
+    value = F.linear(
+        block.ln_1(x), attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
+    )
     x = x + block.ls_1(attention.out_proj(value))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
