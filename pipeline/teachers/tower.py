@@ -1,0 +1,122 @@
+"""Runs a region encoder over images of any sizes: the part that every teacher shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.devices import resolve_device
+from pipeline.teachers.batching import ahead, groups_by_size, halving
+from pipeline.teachers.preprocess import Preprocess, crops, resize
+from pipeline.teachers.region_encoder import RegionEncoder
+from pipeline.teachers.settings import TeacherSettings
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Hardware:
+    """Where and how a tower runs: device, precision and memory layout."""
+
+    def __init__(self, settings: TeacherSettings):
+        if settings.precision not in PRECISIONS:
+            raise ValueError(f"teacher.precision: '{settings.precision}' is none of {', '.join(PRECISIONS)}")
+        self.device = torch.device(resolve_device(settings.device))
+        self.dtype = PRECISIONS[settings.precision]
+        self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module in evaluation mode, frozen, on the device."""
+        return module.eval().requires_grad_(False).to(device=self.device).to(memory_format=self.layout)
+
+    def batch(self, pixels: list[np.ndarray], preprocess: Preprocess) -> torch.Tensor:
+        """uint8 [H, W, 3] of one size -> the tower's input [B, 3, H, W]."""
+        stacked = torch.from_numpy(np.stack(pixels)).to(self.device, non_blocking=True)
+        return preprocess.normalise(stacked).contiguous(memory_format=self.layout)
+
+    def autocast(self) -> AbstractContextManager:
+        """The settings' precision, as a context."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+
+class Tower:
+    """A region encoder over images of any sizes. Deterministic: no state between calls.
+
+    Images of one micro-batch (one call) that have the same size after resizing share a pass, at most
+    `batch_images` of them; nothing is padded, so an image's embeddings do not depend on its neighbours (up to the
+    rounding of a kernel that picks its tiling by the batch's size).
+    """
+
+    def __init__(self, encoder: RegionEncoder, preprocess: Preprocess, settings: TeacherSettings):
+        self.hardware = Hardware(settings)
+        self.preprocess = preprocess
+        self.batch_images = max(1, settings.batch_images)
+        self.resize_threads = settings.resize_threads
+        self.encoder = encoder
+        self.hardware.place(encoder)
+        if settings.compile:
+            encoder.features = torch.compile(encoder.features)  # type: ignore[method-assign]
+            encoder.pool = torch.compile(encoder.pool, dynamic=True)  # type: ignore[method-assign]
+
+    def regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+        """`Teacher.encode_regions` by one pass an image."""
+        out = [torch.zeros(0, self.encoder.dim)] * len(images)
+        filled = [index for index, boxes in enumerate(boxes_xyxy_norm) if len(boxes)]
+        sizes = {index: self.preprocess.size_of(*images[index].shape[:2]) for index in filled}
+        groups = groups_by_size(sizes, self.batch_images)
+
+        def load(group: list[int]) -> list[np.ndarray]:
+            return [resize(images[index], sizes[index]) for index in group]
+
+        for group, pixels in zip(groups, ahead(load, groups, self.resize_threads), strict=True):
+            pairs = list(zip(pixels, [boxes_xyxy_norm[index] for index in group], strict=True))
+            for index, embeddings in zip(group, halving(self._pass, pairs), strict=True):
+                out[index] = embeddings
+        return out
+
+    @torch.inference_mode()
+    def _pass(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[torch.Tensor]:
+        """One pass over images of one size."""
+        batch = self.hardware.batch([pixels for pixels, _ in pairs], self.preprocess)
+        boxes = [torch.as_tensor(boxes, dtype=torch.float32).to(batch.device) for _, boxes in pairs]
+        with self.hardware.autocast():
+            embeddings = self.encoder(batch, boxes)
+        return list(embeddings.float().cpu().split([len(b) for b in boxes]))
+
+
+class CropTower:
+    """Every region cut out, squashed to the model's own square and encoded apart: what one would do by hand.
+
+    encode: normalised [B, 3, side, side] -> [B, dim], side = preprocess.short_side.
+    """
+
+    batch_crops = 32
+
+    def __init__(
+        self,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        dim: int,
+        preprocess: Preprocess,
+        settings: TeacherSettings,
+    ):
+        self.hardware = Hardware(settings)
+        self.encode, self.dim, self.preprocess = encode, dim, preprocess
+
+    def regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+        """`Teacher.encode_regions` by one pass a region."""
+        out = []
+        for image, boxes in zip(images, boxes_xyxy_norm, strict=True):
+            cut = list(crops(image, boxes, self.preprocess.short_side))
+            rows = [torch.zeros(0, self.dim)]
+            for start in range(0, len(cut), self.batch_crops):
+                rows += halving(self._pass, cut[start : start + self.batch_crops])
+            out.append(torch.cat(rows))
+        return out
+
+    @torch.inference_mode()
+    def _pass(self, cut: list[np.ndarray]) -> list[torch.Tensor]:
+        with self.hardware.autocast():
+            return list(self.encode(self.hardware.batch(cut, self.preprocess)).float().cpu()[:, None])
