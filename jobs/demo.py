@@ -34,15 +34,12 @@ def main() -> int:
     if code:
         return code
     print("$ regionpairs verify", out, flush=True)
-    if code := subprocess.run(["regionpairs", "verify", str(out)], env=environment, check=False).returncode:
+    cli = [sys.executable, "-m", "jobs.cli"]
+    if code := subprocess.run([*cli, "verify", str(out)], cwd=ROOT, check=False).returncode:
         return code
     picture = out.with_name(out.name + ".png")
-    subprocess.run(
-        ["regionpairs", "view", str(out), "--out", str(picture)],
-        env=environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    view = [*cli, "view", str(out), "--out", str(picture)]
+    subprocess.run(view, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     print(f"shards     {out / 'shards'}")
     print(f"picture    {picture}")
     print(f"look       {Path(sys.executable).parent / 'regionpairs'} view {out}")

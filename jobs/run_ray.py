@@ -64,7 +64,9 @@ class RayRunner:
         settings = job.settings
         context = DataContext.get_current()
         context.target_max_block_size = None
-        context.enable_progress_bars = False
+        context.enable_progress_bars = False  # a line a commit is enough, and reads well in a job's log
+        context.issue_detectors_config.detectors = []
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its own log file keeps the rest
         context.max_errored_blocks = 0  # a lost part must end the job, not be skipped
         context.actor_init_retry_on_errors = True
         workers = min(settings.workers or default_workers(settings), len(parts))
