@@ -53,7 +53,7 @@ def check(settings: BuildSettings) -> None:
         return
     source = settings.source
     paths = [("out", settings.out), ("source.images", source.images), ("source.captions", source.captions)]
-    for key, path in [*paths, *(("source.urls", url) for url in source.urls)]:
+    for key, path in [*paths, *(("source.urls", url) for url in source.url_list())]:
         if path and "://" not in path and not path.startswith(("/", "~")):
             raise ValueError(
                 f"{key}: '{path}' is relative, and a submitted job runs in a temporary copy of the folder; "

@@ -63,8 +63,11 @@ def listing(url: str) -> dict[str, int]:
 def tree(url: str) -> dict[str, int]:
     """Path below the folder -> size in bytes, for every file in it, however deep."""
     fs, path = filesystem(url)
-    root = path.rstrip("/") + "/"
-    return {name[len(root) :]: int(info["size"] or 0) for name, info in fs.find(path, detail=True).items()}
+    root = path.strip("/") + "/"
+    return {
+        name.lstrip("/")[len(root) :]: int(info["size"] or 0)
+        for name, info in fs.find(path, detail=True).items()
+    }
 
 
 def expand(urls: list[str]) -> list[str]:

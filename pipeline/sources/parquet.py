@@ -26,7 +26,7 @@ class ParquetSource:
     """
 
     def __init__(self, settings: SourceSettings):
-        self._urls = storage.expand(settings.urls)
+        self._urls = storage.expand(settings.url_list())
         self._images = storage.absolute(settings.images) if settings.images else None
 
     def listing(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class WebDatasetSource:
     """
 
     def __init__(self, settings: SourceSettings):
-        self._urls = storage.expand(settings.urls)
+        self._urls = storage.expand(settings.url_list())
 
     def listing(self) -> dict[str, Any]:
         return {
