@@ -13,7 +13,8 @@ import fsspec
 
 from concept_pool.settings import PoolSettings
 
-#: Words of these reasons are taken off the front of a longer name: "background tree" names a tree, "red car" a car.
+#: Words of these reasons are taken off the front of a longer name: "background tree" names a tree, "red car"
+#: a car.
 FRONT_REASONS = frozenset(
     {"position", "quantity", "image", "pronoun", "function", "adjective", "colour", "proper noun"}
 )
@@ -24,9 +25,9 @@ class Lexicon:
     """Everything the parser knows about words, all in lower case.
 
     `aliases`: name -> the name it counts as. `spellings`: form as written -> form that the tagger reads.
-    `not_visible`: name -> why it is no concept. `compounds`: fixed names of several words; those in `opaque` are no
-    kind of their last word ("hot dog"). `capitalised`: common nouns that captions write as names. `landmarks`: kinds of
-    place that name themselves at the end of a proper name ("Brooklyn Bridge").
+    `not_visible`: name -> why it is no concept. `compounds`: fixed names of several words; those in `opaque`
+    are no kind of their last word ("hot dog"). `capitalised`: common nouns that captions write as names.
+    `landmarks`: kinds of place that name themselves at the end of a proper name ("Brooklyn Bridge").
     """
 
     aliases: dict[str, str]
@@ -39,7 +40,7 @@ class Lexicon:
 
     @classmethod
     def load(cls, settings: PoolSettings) -> Lexicon:
-        """The built-in lists with the user's files on top. ValueError names the file and line of a bad row."""
+        """The built-in lists, the user's files on top. ValueError names the file and line of a bad row."""
         capitalised = frozenset(_lines(_builtin("capitalised.txt")))
         not_visible = dict.fromkeys(_lines(_builtin("proper_nouns.txt")), "proper noun")
         not_visible.update(_pairs(_builtin("abstract_nouns.csv"), "abstract_nouns.csv"))

@@ -1,13 +1,14 @@
-"""Tagged tokens of a caption -> concept names. Pure: word lists and a singular function in, names and rejects out.
+"""Tagged tokens of a caption -> concept names. Pure: word lists and a singular function in, names out.
 
-1. A fixed name of several words (compounds.txt) is found first, longest first, whatever the tags of its words.
-2. Else a name is a run of nouns. A plural, a possessive, punctuation or a fixed name ends it; an "-ing" word that is no
-   visible thing, in the middle of a run, is a mistagged verb and parts it ("zebra standing field").
-3. Proper nouns are left out but for those that capitalised.txt lists or that are common nouns in lower case, and the
+1. A fixed name of several words (compounds.txt) is found first, longest first, whatever its words' tags.
+2. Else a name is a run of nouns. A plural, a possessive, punctuation or a fixed name ends it; an "-ing" word
+   that is no visible thing, inside a run, is a mistagged verb and parts it ("zebra standing field").
+3. Proper nouns are left out, but for those that capitalised.txt lists, common nouns in lower case, and the
    kind of place at the end of a name ("Brooklyn Bridge": landmarks.txt).
 4. The last word is singularised, aliases are resolved.
-5. A last word that is no visible thing is rejected with its reason and leaves the words before it ("kitchen area" names
-   a kitchen); words that only say where, how many or of what colour are taken off the front ("background tree").
+5. A last word that is no visible thing is rejected with its reason and leaves the words before it ("kitchen
+   area" names a kitchen); words that only say where, how many, whose or of what colour are taken off the
+   front ("background tree").
 6. At most the last three words of a run are kept.
 """
 
@@ -31,8 +32,9 @@ _BETWEEN_ADJECTIVES = frozenset({",", "and"})
 
 #: What follows a noun that describes another one: "cream colored couch", "heart shaped box".
 _LIKENESS = frozenset(
-    "colored coloured shaped sized themed flavored flavoured style styled scented patterned haired".split()
-)
+    ("colored", "coloured", "shaped", "sized", "themed", "flavored", "flavoured", "style", "styled",
+     "scented", "patterned", "haired")
+)  # fmt: skip
 
 Token = tuple[str, str]
 Rejects = dict[tuple[str, str], None]
@@ -41,7 +43,9 @@ Rejects = dict[tuple[str, str], None]
 class NameReader:
     """Reads the names of one caption at a time. `singular(word, plural)` gives the singular of a noun."""
 
-    def __init__(self, lexicon: Lexicon, singular: Callable[[str, bool], str], attributes: bool = False) -> None:
+    def __init__(
+        self, lexicon: Lexicon, singular: Callable[[str, bool], str], attributes: bool = False
+    ) -> None:
         self.lexicon = lexicon
         self.singular = singular
         self.attributes = attributes
@@ -96,7 +100,7 @@ class NameReader:
         return False
 
     def _is_mistagged(self, tokens: list[Token], word: str, i: int) -> bool:
-        """Irregular plurals are nouns ("geese"), and so is a known one between a determiner and a place for a noun to end."""
+        """Irregular plurals are nouns; so is a known noun between a determiner and where a noun ends."""
         if word in IRREGULAR_PLURALS:
             return True
         if word not in self.known_nouns or word in self.lexicon.not_visible:
@@ -139,7 +143,7 @@ class NameReader:
     def _name(
         self, tokens: list[Token], words: list[str], start: int, end: int, fixed: int, rejected: Rejects
     ) -> str | None:
-        """The concept of tokens[start:end], whose first `fixed` tokens are a fixed name; None if all is rejected."""
+        """The concept of tokens[start:end] (the first `fixed` are a fixed name); None if all is rejected."""
         hidden, alias_of = self.lexicon.not_visible, self.lexicon.aliases
         parts = words[start:end]
         if parts == ["glasses"] and words[end : end + 1] != ["of"]:
@@ -166,7 +170,9 @@ class NameReader:
         hidden, alias_of = self.lexicon.not_visible, self.lexicon.aliases
         if not fixed:
             parts = parts[-MAX_WORDS:]
-            while len(parts) > 1 and hidden.get(parts[0]) in FRONT_REASONS and " ".join(parts) not in alias_of:
+            while (
+                len(parts) > 1 and hidden.get(parts[0]) in FRONT_REASONS and " ".join(parts) not in alias_of
+            ):
                 parts = parts[1:]
         elif len(parts) > max(fixed, MAX_WORDS):
             parts = parts[-MAX_WORDS:]

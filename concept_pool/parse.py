@@ -1,4 +1,6 @@
-"""Captions -> the names of the visible things that they mention. docs/concept_pool.md shows every rule at work."""
+"""Captions -> the names of the visible things that they mention. docs/concept_pool.md shows every rule at
+work.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from concept_pool.tagger import Tagger
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a caption names: `names` in order of appearance, unique; `rejected` pairs (word, reason), unique."""
+    """What a caption names: `names` in order of appearance, `rejected` (word, reason); both unique."""
 
     names: tuple[str, ...]
     rejected: tuple[tuple[str, str], ...]
@@ -72,7 +74,7 @@ class Parser:
         return [known[text] for text in texts]
 
     def clean(self, caption: str) -> str:
-        """The text that the tagger reads: without debris, in the usual case, with one spelling of each word."""
+        """The text that the tagger reads: without debris, in the usual case, one spelling a word."""
         text = clean_caption(caption, self.settings.max_caption_chars)
         return self._spelling.sub(lambda found: self.lexicon.spellings[found[0].lower()], text)
 

