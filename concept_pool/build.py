@@ -1,4 +1,6 @@
-"""Captions in, pool out: one unit's counts (what a worker runs) and the loop over all units (what one process runs)."""
+"""Captions in, counts out: one unit (what a worker runs), and the loop over all units (what one process
+runs).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where captions come from, without their images: blocks of (image key, captions) of a corpus.
 
-A *unit* is a part of the corpus that one worker reads by itself (a file, a parquet row group, a byte range of a text
-file, a slice of a COCO file); `units` lists them, `read_unit` yields its images in order. A worker needs the unit alone.
+A *unit* is a part of the corpus that one worker reads by itself: a file, a row group of a parquet file, a
+byte range of a text file. `units` lists them, `read_unit` yields the images of one in order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CaptionSettings:
     """Which captions to read.
 
     Attributes:
-        kind: coco (JSON) | webdataset (tars) | parquet (img2dataset's) | tsv (CC3M: caption, TAB, url) | text (lines)
+        kind: coco (JSON) | webdataset (tars) | parquet (img2dataset's) | tsv (caption TAB url) | text
         captions: file, glob pattern or URL, or several of them separated by commas
         caption_column: column (parquet) or key of the JSON member (webdataset) that holds the caption(s)
         block_images: images a worker reads and counts at a time
@@ -48,7 +48,7 @@ class CaptionSettings:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of the corpus: `start` and `stop` are bytes (text, tsv), a row group (parquet) or images (coco)."""
+    """A part of the corpus: `start` and `stop` are bytes (text, tsv) or row groups (parquet)."""
 
     url: str
     start: int = 0
@@ -145,7 +145,7 @@ def _read_parquet(unit: Unit, column: str) -> Iterator[_IMAGE_CAPTIONS]:
 
 
 def _read_tar(unit: Unit, column: str) -> Iterator[_IMAGE_CAPTIONS]:
-    """Captions of a WebDataset tar: the .json member's caption(s), else the .txt member, one caption a line."""
+    """Captions of a WebDataset tar: the .json member's, else the lines of the .txt member."""
     key, text, meta = None, None, None
     with fsspec.open(unit.url, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
         for member in tar:

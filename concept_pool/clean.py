@@ -1,9 +1,10 @@
 """A caption as written -> the sentence that the tagger reads, without web debris. Pure string functions.
 
-The rules, in order: HTML entities are decoded and tags dropped; placeholders (<PERSON>, [NAME]), URLs, e-mail addresses, @names,
-#tags and file names go; quotes and dashes become ASCII; stock-site debris ("stock photo", "royalty free", "(c) 2010",
-"image 3 of 12") goes; a title ("Red Car On The Street") or a shout is lower-cased, else only the first word;
-hyphens between letters become spaces, so that "stop-sign" reads like "stop sign".
+The rules, in order: quotes and dashes become ASCII; HTML entities are decoded; placeholders (<PERSON>,
+[NAME]) and tags go, then URLs, e-mail addresses, file names, @names and #tags; stock-site debris ("stock
+photo", "royalty free", "image 3 of 12", "Photo by ...") goes; hyphens between letters become spaces, so that
+"stop-sign" reads like "stop sign"; a title ("Red Car On The Street") or a shout is lower-cased, else only the
+first word is.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ import html
 import re
 import unicodedata
 
-_QUOTES = str.maketrans({"‘": "'", "’": "'", "´": "'", "`": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"',
-                         "–": " - ", "—": " - ", "‐": "-", "‑": "-", "…": " ... ", "\u00a0": " ", "\u200b": ""})  # fmt: skip
+_QUOTES = str.maketrans(
+    {
+        **dict.fromkeys("‘’´`", "'"), **dict.fromkeys("“”„«»", '"'), **dict.fromkeys("–—", " - "),
+        **dict.fromkeys("‐‑", "-"), "…": " ... ", "\u00a0": " ", "\u200b": "",
+    }
+)  # fmt: skip
 _MARKUP = re.compile(r"<[^<>]{0,200}>|\[[A-Z_]{2,}\]")
 _ADDRESS = re.compile(
     r"(?:https?://|www\.)\S+|\b\S+@\S+\.\w+|\b[\w-]+\.(?:com|org|net|co\.uk|info|io)\b(?:/\S*)?", re.I
 )
 _FILE = re.compile(
-    r"\b[\w-]+\.(?:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|mp4|mov|eps|psd|raw)\b|\b(?:IMG|DSC|DSCN|DSCF|PICT)[_-]?\d+\b",
+    r"\b[\w-]+\.(?:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|mp4|mov|eps|psd|raw)\b"
+    r"|\b(?:IMG|DSC|DSCN|DSCF|PICT)[_-]?\d+\b",
     re.I,
 )
 _HANDLE = re.compile(r"(?<!\w)[@#]\w+")
 _DEBRIS = re.compile(
-    r"\b(?:royalty[ -]free|stock)\s+(?:photos?|photography|images?|pictures?|vectors?|illustrations?|footage|video)\b"
+    r"\b(?:royalty[ -]free|stock)\s+"
+    r"(?:photos?|photography|images?|pictures?|vectors?|illustrations?|footage|video)\b"
     r"|\broyalty[ -]free\b|\ball rights reserved\b|\bcopyright\b|\bclick (?:here|to enlarge)\b"
     r"|\b(?:image|photo|picture|page|slide|part|no|number|figure|fig)\.? ?#? ?\d+(?: ?(?:of|/) ?\d+)?"
     r"|\b\d+ ?x ?\d+ ?(?:px|pixels)?\b|[©®™]",
@@ -56,7 +63,7 @@ def clean_caption(caption: str, max_chars: int = 1000) -> str:
 
 
 def _truecase(text: str) -> str:
-    """Lower-case a title or a shout; else only the first word, and only where it is capitalised in the usual way."""
+    """Lower-case a title or a shout; else only the first word, if it is capitalised in the usual way."""
     words = [word for word in _WORD.findall(text) if len(word) > 3]
     if len(words) >= 2 and sum(word[0].isupper() for word in words) >= 0.8 * len(words):
         return text.lower()

@@ -1,4 +1,4 @@
-"""Pools side by side, and the other formats they come in: diff, extend, RegionCLIP's `concept,count` lists."""
+"""Pools side by side and in other formats: diff, extend, merge, RegionCLIP's `concept,count` lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from concept_pool.pool import ConceptPool
 
 @dataclass(frozen=True)
 class PoolDiff:
-    """What changed between the classes of two pools: (name, n_images) gained and lost, (name, old id, new id) moved."""
+    """What changed between the classes of two pools: (name, n_images) gained and lost, (name, old id, new id)
+    moved.
+    """
 
     n_old: int
     n_new: int

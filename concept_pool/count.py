@@ -1,4 +1,4 @@
-"""Mergeable partial counts of concepts: a block of captions in, counts out; blocks merge in any order to the same counts."""
+"""Mergeable partial counts of concepts: captions in, counts out, the same in any order."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ TABLE = pa.schema(
 
 @dataclass
 class Counts:
-    """Counts of a part of a corpus. Merging is associative and commutative, examples included (they are chosen by hash).
+    """Counts of a part of a corpus. Merging is associative and commutative, examples included (they are
+    chosen by hash).
 
-    `images` counts images that name a concept, `mentions` captions that do, `within` images that name it alone or as
-    the last words of a longer name ("sink" in "kitchen sink"), `rejected` captions with a rejected (word, reason).
+    `images` counts images that name a concept, `mentions` captions that do, `within` images that name it
+    alone or as the last words of a longer name ("sink" in "kitchen sink"), `rejected` captions with a
+    rejected (word, reason).
     """
 
     max_examples: int = 3
@@ -41,7 +43,7 @@ class Counts:
     examples: dict[str, tuple[tuple[bytes, str], ...]] = field(default_factory=dict)
 
     def add_image(self, captions: list[tuple[str, tuple[str, ...]]], opaque: frozenset[str]) -> list[str]:
-        """Count one image by its distinct (caption, names); returns the names its captions mention, sorted."""
+        """Count an image by its distinct (caption, names); returns the names it mentions, sorted."""
         named: set[str] = set()
         for caption, names in captions:
             self.mentions.update(names)
@@ -124,7 +126,8 @@ class Counts:
 def count_block(captions_per_image: list[list[str]], parser: Parser) -> tuple[Counts, list[list[str]]]:
     """Counts of a block of images, and the names that each image's captions mention (sorted).
 
-    A caption that an image has twice counts once. An image without captions counts as an image that names nothing.
+    A caption that an image has twice counts once. An image without captions counts as an image that names
+    nothing.
     """
     counts = Counts(max_examples=parser.settings.max_examples)
     unique = [list(dict.fromkeys(captions)) for captions in captions_per_image]
@@ -141,7 +144,9 @@ def count_block(captions_per_image: list[list[str]], parser: Parser) -> tuple[Co
 
 
 def tails(name: str, opaque: frozenset[str]) -> list[str]:
-    """The more general names inside a name of several words: "kitchen sink" -> ["sink"]; none for opaque names."""
+    """The more general names inside a name of several words: "kitchen sink" -> ["sink"]; none for opaque
+    names.
+    """
     found = []
     while " " in name and name not in opaque:
         name = name.split(" ", 1)[1]

@@ -26,9 +26,10 @@ def embed_pool(
 ) -> np.ndarray:
     """float32 [C, D]: one embedding a name, the ensemble of its prompts over `templates`.
 
-    `encode_text` maps n strings to un-normalised float embeddings [n, D] on any device. Ensembles: "normalised" is
-    normalise, mean, normalise, with "an" before vowels (OpenAI's protocol); "regionclip" is the plain mean of the
-    un-normalised embeddings, stored un-normalised, of the literal templates. ValueError for a non-finite embedding.
+    `encode_text` maps n strings to un-normalised float embeddings [n, D] on any device. Ensembles:
+    "normalised" is normalise, mean, normalise, with "an" before vowels (OpenAI's protocol); "regionclip" is
+    the plain mean of the un-normalised embeddings, stored un-normalised, of the literal templates. ValueError
+    for a non-finite embedding.
     """
     if ensemble not in ENSEMBLES:
         raise ValueError(f"ensemble must be one of {', '.join(ENSEMBLES)}, not {ensemble!r}")
@@ -62,6 +63,8 @@ def _embed_chunk(
 
 
 def embeddings_hash(pool_hash: str, templates: Sequence[str], text_encoder: str, ensemble: str) -> str:
-    """sha256 that names a pool's embeddings: the pool, its templates, the ensemble and the text encoder (its own hash)."""
+    """sha256 that names a pool's embeddings: the pool, its templates, the ensemble and the text encoder (its
+    own hash).
+    """
     parts = (pool_hash, templates_hash(templates), ensemble, text_encoder)
     return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()

@@ -1,4 +1,4 @@
-"""Concept pools for people: `regionpairs pool show | search | diff`. These functions print; nothing else here does."""
+"""Concept pools for people: `regionpairs pool show | search | diff`. Nothing else in this room prints."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ POOL_COMMANDS: dict[str, Callable[..., int]] = {"show": show, "search": search, 
 
 
 def find(pool: ConceptPool, text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of concepts whose name or alias contains `text`, in id order, and rows of rejected words that do."""
+    """Rows of concepts whose name or alias contains `text`, in id order, and rows of such rejected words."""
     wanted = text.lower()
     concepts = [
         row
@@ -114,6 +114,5 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         bar = "#" * round(_BARS * row["n_images"] / most) if most else ""
         mark = "" if row["is_class"] else " (below the threshold)"
-        print(
-            f"{row['concept_id']:>6} {row['name']:<24} {row['n_images']:>9} {row['n_mentions']:>9}  {bar}{mark}"
-        )
+        counts = f"{row['n_images']:>9} {row['n_mentions']:>9}"
+        print(f"{row['concept_id']:>6} {row['name']:<24} {counts}  {bar}{mark}")

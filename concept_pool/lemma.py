@@ -1,18 +1,48 @@
-"""Singulars of nouns: spaCy's English lemma tables, read once, applied to a word type once.
+"""Singulars of nouns: spaCy's English lemma tables, applied to a word type once.
 
-spaCy's own lemmatizer needs a part of speech on every token of every caption; a noun's singular depends on the word
-alone, so it is looked up by type and remembered.
+spaCy's own lemmatizer needs a part of speech on every token of every caption; a noun's singular depends on
+the word alone, so it is looked up by type and remembered.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-_PLURAL_RULES = (("ves", "f"), ("ies", "y"), ("men", "man"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("zes", "z"), ("sses", "ss"), ("ses", "s"), ("oes", "o"), ("s", ""))  # fmt: skip
+#: Plurals that are plurals under any tag.
+IRREGULAR_PLURALS = frozenset(
+    [
+        "men",
+        "women",
+        "children",
+        "geese",
+        "mice",
+        "oxen",
+        "feet",
+        "teeth",
+        "knives",
+        "wives",
+        "wolves",
+        "calves",
+    ]
+)
+_PLURAL_RULES = (
+    ("s", ""), ("ves", "f"), ("ves", "fe"), ("ies", "y"), ("men", "man"), ("ches", "ch"), ("shes", "sh"),
+    ("xes", "x"), ("zes", "z"), ("ses", "s"), ("oes", "o"),
+)  # fmt: skip
+#: For plurals that the tables do not hold: what most English nouns do.
+_UNKNOWN_RULES = (
+    ("ies", "y"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("sses", "ss"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("s", ""),
+)
 
 
 class Singulars:
-    """word -> singular, for lower-case English nouns. `index` is the set of known nouns, `exceptions` irregular plurals."""
+    """word -> singular, in lower case. `index`: known nouns; `exceptions`: irregular plurals."""
 
     def __init__(self, index: frozenset[str], exceptions: dict[str, str]) -> None:
         self.index = index
@@ -35,25 +65,27 @@ class Singulars:
         return cls(frozenset(lookups.get_table("lemma_index")["noun"]), exceptions)
 
     def __call__(self, word: str, plural: bool) -> str:
-        """The singular of `word`; a word that the tagger calls singular changes only if it is no known noun."""
-        if not plural and (word in self.index or not word.endswith("s") or word.endswith(("ss", "us", "is"))):
+        """The singular of `word`; what the tagger calls singular changes only if it is no known noun."""
+        is_plural = plural or word in IRREGULAR_PLURALS
+        if not is_plural and (word in self.index or not self._looks_plural(word)):
             return word
         found = self._seen.get(word)
         if found is None:
             found = self._seen[word] = self._singular(word)
         return found
 
+    def _looks_plural(self, word: str) -> bool:
+        return word in self.exceptions or (word.endswith("s") and not word.endswith(("ss", "us", "is")))
+
     def _singular(self, word: str) -> str:
         if word in self.exceptions:
             return self.exceptions[word]
-        forms = [
-            word[: -len(end)] + new
-            for end, new in _PLURAL_RULES
-            if word.endswith(end) and len(word) > len(end) + 1
-        ]
-        for form in forms:
-            if form in self.index:
+        for end, new in _PLURAL_RULES:
+            form = word[: -len(end)] + new
+            if word.endswith(end) and form in self.index:
                 return form
-        if word in self.index or word.endswith(("ss", "us", "is")) or not forms:
+        if word in self.index or word.endswith(("ss", "us", "is")):
             return word
-        return forms[0]
+        return next(
+            (word[: -len(e)] + new for e, new in _UNKNOWN_RULES if word.endswith(e) and len(word) > 3), word
+        )

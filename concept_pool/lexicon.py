@@ -5,24 +5,29 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from importlib import resources
 
 import fsspec
 
 from concept_pool.settings import PoolSettings
 
-#: Reasons whose words say where or how much of the thing beside them: "kitchen area" names the kitchen, "front yard" the yard.
-TRANSPARENT_REASONS = frozenset({"position", "quantity", "image"})
+#: Words of these reasons are taken off the front of a longer name: "background tree" names a tree, "red car"
+#: a car.
+FRONT_REASONS = frozenset(
+    {"position", "quantity", "image", "pronoun", "function", "adjective", "colour", "proper noun"}
+)
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Everything the parser knows about words.
+    """Everything the parser knows about words, all in lower case.
 
-    `aliases` maps a name to the name it counts as, `spellings` a written form to the form the tagger should read,
-    `not_visible` a name to the reason why it is no concept; `compounds` are fixed names of several words, those in
-    `opaque` are no kind of their last word ("hot dog"); `capitalised` are common nouns that captions write as names.
+    `aliases`: name -> the name it counts as. `spellings`: form as written -> form that the tagger reads.
+    `not_visible`: name -> why it is no concept. `compounds`: fixed names of several words; those in `opaque`
+    are no kind of their last word ("hot dog"). `capitalised`: common nouns that captions write as names.
+    `landmarks`: kinds of place that name themselves at the end of a proper name ("Brooklyn Bridge").
     """
 
     aliases: dict[str, str]
@@ -31,34 +36,51 @@ class Lexicon:
     compounds: frozenset[str]
     opaque: frozenset[str]
     capitalised: frozenset[str]
-    hash: str = field(default="")
+    landmarks: frozenset[str]
 
     @classmethod
     def load(cls, settings: PoolSettings) -> Lexicon:
-        """The built-in lists with the user's files on top. ValueError names the file and line of a bad row."""
-        not_visible = _pairs(_builtin("not_visible.csv"), "not_visible.csv")
+        """The built-in lists, the user's files on top. ValueError names the file and line of a bad row."""
+        capitalised = frozenset(_lines(_builtin("capitalised.txt")))
+        not_visible = dict.fromkeys(_lines(_builtin("proper_nouns.txt")), "proper noun")
+        not_visible.update(_pairs(_builtin("abstract_nouns.csv"), "abstract_nouns.csv"))
+        not_visible.update(dict.fromkeys(capitalised, "keep"))
+        not_visible.update(_pairs(_builtin("not_visible.csv"), "not_visible.csv"))
         aliases = _pairs(_builtin("aliases.csv"), "aliases.csv")
-        compounds = dict.fromkeys(_lines(_builtin("compounds.txt")))
+        compounds = _lines(_builtin("compounds.txt"))
         if settings.not_visible:
             not_visible.update(_pairs(_read(settings.not_visible), settings.not_visible))
         if settings.aliases:
             aliases.update(_pairs(_read(settings.aliases), settings.aliases))
         if settings.compounds:
-            compounds.update(dict.fromkeys(_lines(_read(settings.compounds))))
-        opaque = frozenset(name.rstrip("!").strip() for name in compounds if name.endswith("!"))
-        parts = {
-            "aliases": {alias: _resolve(aliases, alias) for alias in aliases},
-            "spellings": _pairs(_builtin("spellings.csv"), "spellings.csv"),
-            "not_visible": {word: reason for word, reason in not_visible.items() if reason != "keep"},
-            "compounds": frozenset(name.rstrip("!").strip() for name in compounds),
-            "opaque": opaque,
-            "capitalised": frozenset(_lines(_builtin("capitalised.txt"))),
-        }
-        return cls(**parts, hash=_hash(parts))  # type: ignore[arg-type]
+            compounds += _lines(_read(settings.compounds))
+        return cls(
+            aliases={alias: _resolve(aliases, alias) for alias in aliases},
+            spellings=_pairs(_builtin("spellings.csv"), "spellings.csv"),
+            not_visible={word: reason for word, reason in not_visible.items() if reason != "keep"},
+            compounds=frozenset(name.rstrip("! ") for name in compounds),
+            opaque=frozenset(name.rstrip("! ") for name in compounds if name.endswith("!")),
+            capitalised=capitalised,
+            landmarks=frozenset(_lines(_builtin("landmarks.txt"))),
+        )
 
-    def alias_of(self, name: str) -> str:
-        """The name that `name` counts as (itself where it is no alias)."""
-        return self.aliases.get(name, name)
+    @property
+    def hash(self) -> str:
+        """sha256 of all lists."""
+        digest = hashlib.sha256()
+        for name, part in sorted(vars(self).items()):
+            digest.update(repr((name, sorted(part.items() if isinstance(part, dict) else part))).encode())
+        return digest.hexdigest()
+
+    def spelling_pattern(self) -> re.Pattern[str]:
+        """Finds the forms of `spellings` in a text, longest first."""
+        forms = sorted(self.spellings, key=lambda form: (-len(form), form))
+        return re.compile(r"\b(?:" + "|".join(map(re.escape, forms)) + r")\b", re.IGNORECASE)
+
+
+def read_names(url: str | None) -> list[str]:
+    """Class names of a text file, one a line, lower-case, unique, in its order; none without a file."""
+    return list(dict.fromkeys(_lines(_read(url)))) if url else []
 
 
 def _resolve(aliases: dict[str, str], alias: str) -> str:
@@ -93,16 +115,3 @@ def _pairs(text: str, where: str) -> dict[str, str]:
             raise ValueError(f"{where}, line {number}: two values expected, got {','.join(row)!r}")
         pairs[row[0].strip().lower()] = row[1].strip().lower()
     return pairs
-
-
-def _hash(parts: dict[str, object]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(parts):
-        part = parts[name]
-        digest.update(repr((name, sorted(part.items() if isinstance(part, dict) else part))).encode())  # type: ignore
-    return digest.hexdigest()
-
-
-def read_names(url: str | None) -> list[str]:
-    """Class names of a user's text file, one a line, lower-case, in its order; none for no file. `#` starts a comment."""
-    return list(dict.fromkeys(_lines(_read(url)))) if url else []

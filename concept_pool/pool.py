@@ -1,7 +1,8 @@
 """The concept pool: a versioned vocabulary with counts, ids, aliases and examples, as an artifact on disk.
 
-`concepts.parquet` (schema `CONCEPTS`) holds the concepts, classes first; `rejected.parquet` (schema `REJECTED`) the
-words that are no concepts, with reasons; `pool.json` the hash, the settings, totals and what it was made with.
+`concepts.parquet` (schema `CONCEPTS`) holds the concepts, classes first; `rejected.parquet` (schema
+`REJECTED`) the words that are no concepts, with reasons; `pool.json` the hash, the settings, totals and what
+it was made with.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from concept_pool.settings import PoolSettings
 POOL_VERSION = 1
 _STRINGS = pa.list_(pa.field("item", pa.string(), nullable=False))
 
-#: One row a concept. The classes are the first rows: `concept_id` is the row number, by falling `n_images`, then name
-#: (names added by `extend` follow the classes they were added to); the concepts below the threshold come after them.
+#: One row a concept. The classes are the first rows: `concept_id` is the row number, by falling `n_images`,
+#: then name (names added by `extend` follow the classes they were added to); the concepts below the threshold
+#: come after them.
 CONCEPTS = pa.schema(
     [
         pa.field("concept_id", pa.int32(), nullable=False),
@@ -52,7 +54,9 @@ REJECTED = pa.schema(
 
 @dataclass
 class ConceptPool:
-    """A vocabulary. `table` has schema `CONCEPTS`, `rejected` schema `REJECTED`; `about` is what pool.json says of its making."""
+    """A vocabulary. `table` has schema `CONCEPTS`, `rejected` schema `REJECTED`; `about` is what pool.json
+    says of its making.
+    """
 
     table: pa.Table
     rejected: pa.Table
@@ -77,7 +81,7 @@ class ConceptPool:
     def from_counts(cls, counts: Counts, settings: PoolSettings) -> ConceptPool:
         """The pool of a whole corpus's counts, with the user's `extra_names` among the classes."""
         lexicon = Lexicon.load(settings)
-        extra = {lexicon.alias_of(name) for name in read_names(settings.extra_names)}
+        extra = {lexicon.aliases.get(name, name) for name in read_names(settings.extra_names)}
         names = {*counts.images, *extra}
         is_class = {name: counts.images[name] >= settings.min_count or name in extra for name in names}
         order = sorted(names, key=lambda name: (not is_class[name], -counts.images[name], name))
@@ -114,8 +118,10 @@ class ConceptPool:
         )
 
     def ids_of(self, names: Iterable[str]) -> list[int]:
-        """Class ids of names, sorted and unique. An alias counts as its name; a name of several words that is no class
-        counts as the class at its end ("ceramic sink" as "sink", but "hot dog" never as "dog"); others are dropped."""
+        """Class ids of names, sorted and unique. An alias counts as its name; a name of several words that is
+        no class
+        counts as the class at its end ("ceramic sink" as "sink", but "hot dog" never as "dog"); others are
+        dropped."""
         ids = set()
         for name in names:
             for candidate in (name, *tails(name, self.opaque)):
@@ -126,7 +132,9 @@ class ConceptPool:
         return sorted(ids)
 
     def save(self, url: str) -> None:
-        """Write concepts.parquet, rejected.parquet and, last, pool.json into the folder `url`; equal pools, equal bytes."""
+        """Write concepts.parquet, rejected.parquet and, last, pool.json into the folder `url`; equal pools,
+        equal bytes.
+        """
         fs, root = fsspec.core.url_to_fs(url)
         fs.makedirs(root, exist_ok=True)
         for name, table in (("concepts.parquet", self.table), ("rejected.parquet", self.rejected)):
@@ -138,7 +146,7 @@ class ConceptPool:
 
     @classmethod
     def load(cls, url: str) -> ConceptPool:
-        """The pool that `save` wrote. ValueError if its content does not have the hash that pool.json names."""
+        """The pool that `save` wrote. ValueError if its content is not what the hash in pool.json says."""
         fs, root = fsspec.core.url_to_fs(url)
         tables = []
         for name, schema in (("concepts.parquet", CONCEPTS), ("rejected.parquet", REJECTED)):
@@ -175,7 +183,9 @@ def _content_hash(table: pa.Table, n_classes: int) -> str:
 
 
 def _replace(fs: Any, path: str, content: bytes) -> None:
-    """Write a file as a whole: a local one under another name first (an object store's PUT is atomic by itself)."""
+    """Write a file as a whole: a local one under another name first (an object store's PUT is atomic by
+    itself).
+    """
     if "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
         fs.pipe_file(path, content)
         return

@@ -1,4 +1,4 @@
-"""Concept names -> prompts. The 81 templates are "{}." and the 80 of CLIP's ImageNet evaluation (Radford et al. 2021)."""
+"""Concept names -> prompts. The 81 templates: "{}." and the 80 of CLIP on ImageNet (Radford et al. 2021)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def clean_name(name: str) -> str:
 
 
 def fill(template: str, name: str, articles: bool = True) -> str:
-    """The template with the name in it; `articles` turns "a {}" into "an ..." where the name sounds like a vowel."""
+    """The template with the name in it; `articles` turns "a {}" into "an ..." where the name sounds like a
+    vowel.
+    """
     name = clean_name(name)
     if articles and _VOWEL.match(name) and not _CONSONANT.match(name):
         template = _ARTICLE.sub(r"\1n {}", template)

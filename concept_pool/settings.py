@@ -20,7 +20,7 @@ class PoolSettings:
         compounds: text file of fixed names of several words on top of the built-in list, one a line
         extra_names: text file of class names, one a line, that join the pool whatever their count
         templates: text file of prompts with {} for the name, one a line; none: the 81 of RegionCLIP
-        ensemble: normalised (normalise, mean, normalise) | regionclip (plain mean of un-normalised embeddings)
+        ensemble: normalised (normalise, mean, normalise) | regionclip (mean of un-normalised embeddings)
         max_examples: example captions kept a concept
         max_caption_chars: characters of a caption that are read; the rest is cut off
         cache_captions: parsed captions remembered, so that a repeated caption is parsed once

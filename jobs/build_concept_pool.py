@@ -48,7 +48,8 @@ def build_concept_pool(job: ConceptPoolJob) -> None:
     built.save(out)
     print(
         f"{len(built)} concepts named by {pool.min_count} images or more (of {len(built.table)} names), "
-        f"{counts.n_captions} captions of {counts.n_images} images, {time.perf_counter() - started:.0f} s: {out}"
+        f"{counts.n_captions} captions of {counts.n_images} images, "
+        f"{time.perf_counter() - started:.0f} s: {out}"
     )
 
 
