@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from jobs.arguments import parse
+from pipeline import storage
 from pipeline.build import Incomplete, Refused, Runner, build
 from pipeline.settings import BuildSettings, validate
 
@@ -73,21 +74,23 @@ def runner(settings: BuildSettings) -> Runner:
 
 
 def report(out: str, summary: dict[str, Any]) -> str:
-    """Ten lines about a finished dataset."""
-    seconds = summary["stage_seconds"]
+    """Ten lines about a finished dataset; `summary` as in its summary.json."""
+    seconds, run = summary["stage_seconds"], summary["last_run"]
     reasons = ", ".join(f"{n} {reason}" for reason, n in summary["rejects_by_reason"].items()) or "none"
+    size = f"{summary['n_bytes'] / 1e6:.1f} MB"
+    share = f"{100 * summary['n_pairs'] / max(1, summary['n_regions']):.0f} %"
     return "\n".join(
         [
-            f"dataset    {out}",
-            f"shards     {summary['n_shards']} ({summary['n_bytes'] / 1e6:.1f} MB), {summary['n_parts_built']} built now",
+            f"shards     {summary['n_shards']} in {storage.join(storage.absolute(out), 'shards')}, {size}",
             f"images     {summary['n_samples']} written of {summary['n_read']} read",
             f"regions    {summary['n_regions']}",
-            f"pairs      {summary['n_pairs']}",
+            f"pairs      {summary['n_pairs']} ({share} of the regions)",
             f"rejects    {summary['n_rejected']} ({reasons})",
-            f"images/s   {summary['images_per_compute_s']} an annotator",
-            f"regions/s  {summary['regions_per_compute_s']} an annotator",
-            f"seconds    {summary['wall_s']} wall; stages: {', '.join(f'{k} {v}' for k, v in seconds.items())}",
-            f"identity   fingerprint {summary['fingerprint']}, concept pool {summary['pool']}",
+            f"images/s   {run.get('images_per_s', '-')}",
+            f"regions/s  {run.get('regions_per_s', '-')}",
+            f"seconds    {run.get('wall_s', 0)} wall; in all workers: {', '.join(f'{k} {v}' for k, v in seconds.items())}",
+            f"built now  {run.get('n_parts_built', 0)} parts",
+            f"identity   fingerprint {summary['fingerprint']}, concept pool {summary['pool'][:16]}",
         ]
     )
 

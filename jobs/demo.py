@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -15,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from jobs.build_pairs import report
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 120
@@ -40,7 +43,7 @@ def main() -> int:
     picture = out.with_name(out.name + ".png")
     view = [*cli, "view", str(out), "--out", str(picture)]
     subprocess.run(view, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    print(f"shards     {out / 'shards'}")
+    print(report(str(out), json.loads((out / "summary.json").read_text())))
     print(f"picture    {picture}")
     print(f"look       {Path(sys.executable).parent / 'regionpairs'} view {out}")
     print(f"           {Path(sys.executable).parent / 'regionpairs'} pool show {out / 'concept_pool'}")

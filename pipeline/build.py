@@ -71,9 +71,10 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     }
     log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
     todo = _todo(settings, plan, identity)
-    if todo:
-        _run(settings, plan, todo, stages.Job(settings, out, identity), runner)
-    return _finish(settings, plan, identity, len(todo), time.time() - started)
+    run = _run(settings, plan, todo, stages.Job(settings, out, identity), runner) if todo else None
+    summary = _finish(settings, plan, identity, run)
+    log.info("done in %.1f s", time.time() - started)
+    return summary
 
 
 def _claim(settings: BuildSettings, source: sources.Source, out: str) -> dict[str, Any]:
@@ -151,12 +152,18 @@ def _todo(settings: BuildSettings, plan: Plan, identity: dict[str, str]) -> list
     return todo
 
 
-def _run(settings: BuildSettings, plan: Plan, todo: list[Part], job: stages.Job, runner: Runner) -> None:
-    """Runs the parts, logs a line a commit, and stops early once the reject budget cannot be kept any more."""
+def _run(
+    settings: BuildSettings, plan: Plan, todo: list[Part], job: stages.Job, runner: Runner
+) -> dict[str, Any]:
+    """Runs the parts and logs a line a commit; stops early once the reject budget cannot be kept any more.
+
+    Returns how the run went: seconds from its start (models still to be loaded) to its last commit, and rates over them.
+    """
     started = time.perf_counter()
-    n_images = n_rejected = 0
+    n_images = n_regions = n_rejected = 0
     for n_parts, row in enumerate(runner.run(job, todo), start=1):
         n_images += row["n_samples"]
+        n_regions += row["n_regions"]
         n_rejected += row["n_rejected"]
         if row["n_read"] != row["n_samples"] + row["n_rejected"]:
             raise Incomplete(f"part {row['part']}: {row['n_read']} read is not written + rejected")
@@ -173,6 +180,14 @@ def _run(settings: BuildSettings, plan: Plan, todo: list[Part], job: stages.Job,
             n_images / (time.perf_counter() - started),
         )
         _check_budget(settings, n_rejected, plan.n_samples)
+    wall_s = time.perf_counter() - started
+    return {
+        "runtime": settings.runtime,
+        "n_parts_built": len(todo),
+        "wall_s": round(wall_s, 2),
+        "images_per_s": round(n_images / wall_s, 2),
+        "regions_per_s": round(n_regions / wall_s, 1),
+    }
 
 
 def _check_budget(settings: BuildSettings, n_rejected: int, n_samples: int) -> None:
@@ -184,7 +199,7 @@ def _check_budget(settings: BuildSettings, n_rejected: int, n_samples: int) -> N
 
 
 def _finish(
-    settings: BuildSettings, plan: Plan, identity: dict[str, str], n_built: int, wall_s: float
+    settings: BuildSettings, plan: Plan, identity: dict[str, str], run: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Compares the manifest with the plan, writes the tables and the summary."""
     by_part = shards.manifest_rows(plan.out)
@@ -204,23 +219,16 @@ def _finish(
         "n_shards": sum(bool(r["shard"]) for r in rows),
         "rejects_by_reason": dict(sorted(Counter(r["reason"] for r in rejects).items())),
         "stage_seconds": seconds,
-        "images_per_compute_s": round(total["n_samples"] / seconds["compute"], 2)
-        if seconds["compute"]
-        else 0.0,
-        "regions_per_compute_s": round(total["n_regions"] / seconds["compute"], 1)
-        if seconds["compute"]
-        else 0.0,
         **identity,
     }
     _write_table(plan.out, "manifest.parquet", rows, shards.MANIFEST)
     _write_table(plan.out, "rejects.parquet", rejects, records.REJECTS)
-    if n_built or not storage.exists(storage.join(plan.out, "summary.json")):
-        run = {"wall_s": round(wall_s, 2), "n_parts_built": n_built, "runtime": settings.runtime}
-        storage.write_bytes(
-            storage.join(plan.out, "summary.json"), json.dumps({**summary, "run": run}, indent=1).encode()
-        )
+    url = storage.join(plan.out, "summary.json")
+    if run or not storage.exists(url):  # a build that found everything in place leaves the last run's figures
+        document = {**summary, "last_run": run or {}}
+        storage.write_bytes(url, json.dumps(document, indent=1).encode())
     _check_budget(settings, total["n_rejected"], plan.n_samples)
-    return {**summary, "n_parts_built": n_built, "wall_s": round(wall_s, 2)}
+    return {**summary, "last_run": run or {"n_parts_built": 0}}
 
 
 def _write_table(out: str, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

@@ -44,9 +44,9 @@ def test_ray_gives_the_bytes_of_the_plain_runner(reference, ray_instance, worker
 
     root, plain = reference
     settings = worlds.settings(root / f"ray-{workers}", plain.source, runtime="ray", workers=workers)
-    assert build(settings, RayRunner())["n_parts_built"] == 4
+    assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 4
     same(root / "local", root / f"ray-{workers}")
-    assert build(settings, RayRunner())["n_parts_built"] == 0
+    assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 0
 
 
 @pytest.mark.ray

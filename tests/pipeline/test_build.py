@@ -79,7 +79,7 @@ def test_a_finished_dataset_is_left_alone(tmp_path, source, caplog):
     build(settings, LocalRunner())
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
     with caplog.at_level(logging.INFO, "regionpairs"):
-        assert build(settings, LocalRunner())["n_parts_built"] == 0
+        assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
     assert "skipped 4 of 4 parts" in caplog.text
 
@@ -107,7 +107,7 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(tmp_path, source, after,
     committed = len(list((tmp_path / "cut" / "manifest").iterdir()))
     with caplog.at_level(logging.INFO, "regionpairs"):
         summary = build(settings, LocalRunner())
-    assert summary["n_parts_built"] == 4 - committed
+    assert summary["last_run"]["n_parts_built"] == 4 - committed
     assert f"skipped {committed} of 4 parts" in caplog.text
     assert worlds.hashes(tmp_path / "cut") == worlds.hashes(tmp_path / "whole")
     assert worlds.hashes(tmp_path / "cut", "*.parquet") == worlds.hashes(tmp_path / "whole", "*.parquet")
@@ -187,7 +187,7 @@ def test_a_lost_or_damaged_shard_is_built_anew(tmp_path, source, harm):
         victim.unlink()
     else:
         victim.write_bytes(data[:1536] if harm == "cut" else data[:700] + bytes([data[700] ^ 1]) + data[701:])
-    assert build(settings, LocalRunner())["n_parts_built"] == 1
+    assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 1
     assert worlds.hashes(tmp_path / "out") == before
 
 
@@ -211,7 +211,9 @@ def test_settings_that_change_no_byte_may_change(tmp_path, source):
     settings = worlds.settings(tmp_path / "out", source)
     build(settings, LocalRunner())
     assert (
-        build(dataclasses.replace(settings, workers=1, reject_budget=0.5), LocalRunner())["n_parts_built"]
+        build(dataclasses.replace(settings, workers=1, reject_budget=0.5), LocalRunner())["last_run"][
+            "n_parts_built"
+        ]
         == 0
     )
 
@@ -279,7 +281,7 @@ def test_a_part_of_rejects_alone_has_a_row_and_no_shard(tmp_path):
     settings = worlds.settings(tmp_path / "out", source, samples_per_shard=1, reject_budget=1.0)
     assert build(settings, LocalRunner())["n_shards"] == 1
     assert list(verify(str(tmp_path / "out"))) == []
-    assert build(settings, LocalRunner())["n_parts_built"] == 0
+    assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 0
 
 
 def test_a_chain_whose_stages_do_not_fit_is_refused_before_it_starts():
@@ -308,5 +310,5 @@ def test_a_dataset_may_live_in_an_object_store(tmp_path, source):
     for path in (tmp_path / "local" / "shards").iterdir():
         assert fs.cat_file(f"{url}/shards/{path.name}") == path.read_bytes()
     fs.rm_file(f"{url}/shards/{path.name}")
-    assert build(settings, LocalRunner())["n_parts_built"] == 1
+    assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 1
     assert list(verify(url)) == []
