@@ -78,14 +78,20 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
 
 
 def _claim(settings: BuildSettings, source: sources.Source, out: str) -> dict[str, Any]:
-    """Makes the folder ours, or checks that it is."""
+    """Makes the folder ours, or checks that it is. A claim under which nothing was committed may change."""
     now = fingerprint.components(settings, source)
     url = storage.join(out, "fingerprint.json")
-    if storage.exists(url):
-        if found := fingerprint.differences(json.loads(storage.read_bytes(url)), now):
+    files = storage.tree(out) if storage.exists(out) else {}
+    if "fingerprint.json" in files:
+        found = fingerprint.differences(json.loads(storage.read_bytes(url)), now)
+        if not found:
+            return now
+        if any(name.startswith("manifest/") for name in files):
             raise Refused(found)
-        return now
-    if foreign := sorted(storage.tree(out)) if storage.exists(out) else []:
+        log.info("settings changed before anything was committed; starting over (%s)", "; ".join(found))
+        for name in files:
+            storage.remove(storage.join(out, name))
+    elif foreign := [name for name in sorted(files) if storage.TEMPORARY not in name]:
         raise Refused([f"out: {out} holds {len(foreign)} files that are no dataset, e.g. {foreign[0]}"])
     resolved = yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False)
     storage.write_bytes(storage.join(out, "settings.yaml"), resolved.encode())

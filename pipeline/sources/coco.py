@@ -26,12 +26,18 @@ class CocoSource:
         return {"captions_sha256": storage.sha256(self._captions), "images_sizes_sha256": sizes}
 
     def index(self) -> Iterator[dict[str, Any]]:
-        data = json.loads(storage.read_bytes(self._captions))
+        try:
+            data = json.loads(storage.read_bytes(self._captions))
+            images, annotations = data["images"], data["annotations"]
+        except (ValueError, KeyError, TypeError) as e:
+            raise ValueError(f"source.captions: {self._captions} is no COCO captions JSON: {e!r}") from e
         captions: dict[Any, list[str]] = {}
-        for annotation in data["annotations"]:
+        for annotation in annotations:
             captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
         sizes = storage.listing(self._images)
-        for image in sorted(data["images"], key=lambda i: (i["file_name"], str(i["id"]))):
+        if not sizes:
+            raise ValueError(f"source.images: {self._images} holds no files")
+        for image in sorted(images, key=lambda i: (i["file_name"], str(i["id"]))):
             name = image["file_name"]
             known = name in sizes or ("/" in name and storage.exists(storage.join(self._images, name)))
             yield index_row(

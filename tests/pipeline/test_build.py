@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from concept_pool.settings import PoolSettings
+from jobs.build_pairs import main
 from pipeline import shards, stages
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
@@ -205,6 +207,33 @@ def test_a_changed_setting_or_input_is_refused_with_a_line_each(tmp_path, source
     (Path(source.images) / "003.jpg").write_bytes(b"other")
     with pytest.raises(Refused, match=r"input\.images_sizes_sha256"):
         build(settings, LocalRunner())
+
+
+def test_settings_may_change_while_nothing_is_committed(tmp_path, source):
+    settings = worlds.settings(tmp_path / "out", source, pool=PoolSettings(min_count=99))
+    with pytest.raises(ValueError, match=r"pool\.min_count: no concept is named by 99 images"):
+        build(settings, LocalRunner())
+    mended = dataclasses.replace(settings, pool=PoolSettings(min_count=2))
+    assert build(mended, LocalRunner())["n_samples"] == 20
+    assert list(verify(str(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize(
+    ("captions", "says"),
+    [("[1]", "no COCO captions JSON"), ("{", "no COCO captions JSON"), (None, "No such file")],
+)
+def test_an_input_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path, capsys, captions, says):
+    (tmp_path / "c.json").write_text(captions) if captions else None
+    argv = [
+        "--runtime=local",
+        f"--out={tmp_path / 'out'}",
+        "--source.kind=coco",
+        f"--source.images={tmp_path}",
+    ]
+    assert main([*argv, f"--source.captions={tmp_path / 'c.json'}"]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
 
 
 def test_settings_that_change_no_byte_may_change(tmp_path, source):
