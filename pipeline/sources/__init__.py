@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from pipeline.sources.settings import SourceSettings
 
 
