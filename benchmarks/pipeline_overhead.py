@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from concept_pool.settings import PoolSettings
 from jobs.run_ray import RayRunner
 from jobs.run_ray import default_workers as ray_workers
 from pipeline import build as builds
@@ -48,6 +49,7 @@ def main() -> None:
     n, part, repeats = (48, 4, 1) if arguments.quick else (192, 8, arguments.repeats)
     with tempfile.TemporaryDirectory() as folder:
         source = write_images(Path(folder), n, arguments.size)
+        Path(folder, "templates.txt").write_text("{}\n")  # the pool is made once a dataset and is not measured
         ray_runner = RayRunner()
         rounds = []
         for i in range(repeats):
@@ -56,6 +58,7 @@ def main() -> None:
                 source=source,
                 localizer=LocalizerSettings(kind="rpn-lite"),
                 teacher=TeacherSettings(kind=arguments.teacher),
+                pool=PoolSettings(min_count=1, templates=f"{folder}/templates.txt"),
                 samples_per_shard=part,
             )
             local, _ = rate(settings, LocalRunner(), local_workers(settings), "local")
