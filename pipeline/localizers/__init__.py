@@ -56,6 +56,10 @@ def load(settings: LocalizerSettings, device: str = "cpu") -> Localizer:
         from pipeline.localizers.rpn import load_rpn
 
         return load_rpn(settings, device)
+    if settings.kind in ("detr", "dab-detr", "dn-detr"):
+        from pipeline.localizers.set_network import load_set_predictor
+
+        return load_set_predictor(settings, device)
     if settings.kind == "ground-truth":
         from pipeline.localizers.truth import load_truth
 

@@ -48,10 +48,12 @@ class DabDetr(SetNetwork):
         self.encoder = DabDetrEncoder(config)
         self.decoder = DabDetrDecoder(config)
         self.positions = DabDetrSinePositionEmbedding(config)
-        head = DabDetrMLP(shape.width, shape.width, 4, 3)
-        nn.init.zeros_(head.layers[-1].weight)
-        nn.init.zeros_(head.layers[-1].bias)  # type: ignore[arg-type]
-        self.decoder.bbox_embed = head
+        # The decoder corrects its anchors by the same head that predicts the boxes; it starts by changing nothing.
+        self.box_head = DabDetrMLP(shape.width, shape.width, 4, 3)
+        for parameter in self.box_head.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+        # Not a submodule of the decoder too: each weight has one name in the file.
+        object.__setattr__(self.decoder, "bbox_embed", self.box_head)
         self.anchors = nn.Embedding(shape.queries, 4)  # before the sigmoid
         self.labels = nn.Embedding(3, shape.width - 1) if label_queries else None
         self._hidden: torch.Tensor | None = None
@@ -93,7 +95,7 @@ class DabDetr(SetNetwork):
         finally:
             self._hidden = None
         states = decoded.intermediate_hidden_states
-        boxes = (self.decoder.bbox_embed(states) + inverse_sigmoid(decoded.reference_points)).sigmoid()
+        boxes = (self.box_head(states) + inverse_sigmoid(decoded.reference_points)).sigmoid()
         return states, boxes, torch.stack(decoded.cross_attentions) if attention else None
 
     def _content(self, labels: torch.Tensor, indicator: float) -> torch.Tensor:

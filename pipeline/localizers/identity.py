@@ -5,7 +5,10 @@ from __future__ import annotations
 from pipeline.localizers.checkpoints import random_seed, read_bytes, sha256, shipped
 from pipeline.localizers.settings import LocalizerSettings
 
-SHIPPED = {"rpn-lite": "rpn_lite.safetensors"}
+#: Weights files of this package, by kind.
+SHIPPED = {
+    kind: f"{kind.replace('-', '_')}.safetensors" for kind in ("rpn-lite", "detr", "dab-detr", "dn-detr")
+}
 
 
 def weights_identity(settings: LocalizerSettings) -> str | None:

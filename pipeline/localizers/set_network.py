@@ -18,35 +18,13 @@ from pipeline.localizers.checkpoints import fill, parse, random_seed, read_bytes
 from pipeline.localizers.fit import Fit
 from pipeline.localizers.lite import fuse_batch_norms, lite_backbone, run_stages
 from pipeline.localizers.network import Levels, NetworkLocalizer
+from pipeline.localizers.set_shape import SetShape
 from pipeline.localizers.settings import LocalizerSettings
 
 STRIDE = 16
 #: Channels a token: four 40-channel cells of the stride-8 stage beside the 112 channels of the stride-16 stage.
 TOKEN_CHANNELS = 4 * 40 + 112
 LAST_STAGE = 5
-
-
-@dataclass(frozen=True)
-class SetShape:
-    """The size of a set predictor; it travels in the weights file.
-
-    Attributes:
-        queries: proposals an image (count)
-        short_side: short side in pixels of the image that the network sees
-        width: channels of the transformer
-        heads: attention heads
-        feedforward: hidden units of the feed-forward layers
-        encoder_layers: transformer encoder layers
-        decoder_layers: transformer decoder layers
-    """
-
-    queries: int = 50
-    short_side: int = 128
-    width: int = 96
-    heads: int = 8
-    feedforward: int = 256
-    encoder_layers: int = 2
-    decoder_layers: int = 3
 
 
 @dataclass(frozen=True)
@@ -83,7 +61,9 @@ class SetNetwork(nn.Module, ABC):
         self.shape = shape
         self.fit = Fit(shape.short_side, 2 * shape.short_side, STRIDE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         self.backbone = lite_backbone()
-        del self.backbone.blocks[LAST_STAGE:]  # type: ignore[union-attr]
+        blocks = self.backbone.blocks
+        assert isinstance(blocks, nn.Sequential)
+        del blocks[LAST_STAGE:]
         self.project = nn.Conv2d(TOKEN_CHANNELS, shape.width, 1)
         self.objectness = nn.Linear(shape.width, 1)
         nn.init.constant_(self.objectness.bias, -4.0)
@@ -94,10 +74,10 @@ class SetNetwork(nn.Module, ABC):
         return torch.cat([nn.functional.pixel_unshuffle(fine, 2), coarse], dim=1)
 
     def forward(
-        self, tokens: torch.Tensor, denoising: Denoising | None = None, attention: bool = False
+        self, inputs: torch.Tensor, denoising: Denoising | None = None, attention: bool = False
     ) -> SetPrediction:
-        """Tokens as `tokens` gives them -> predictions; with `denoising` its D queries come first."""
-        memory = self.project(tokens)
+        """Pixels, or tokens as `tokens` gives them -> predictions; with `denoising` its D queries come first."""
+        memory = self.project(self.tokens(inputs) if inputs.shape[1] == 3 else inputs)
         states, boxes, weights = self.decode(memory, denoising, attention)
         return SetPrediction(self.objectness(states).squeeze(-1), boxes, weights)
 
@@ -108,7 +88,7 @@ class SetNetwork(nn.Module, ABC):
         """[B, width, h, w] -> states [L, B, Q, width], boxes [L, B, Q, 4], attention [L, B, heads, Q, h w] or None."""
 
     def propose(self, pixels: torch.Tensor, sizes: list[tuple[int, int]]) -> list[Levels]:
-        prediction = self(self.tokens(pixels))
+        prediction = self(pixels)
         scale = torch.tensor([pixels.shape[3], pixels.shape[2]] * 2, device=pixels.device)
         boxes = corners(prediction.boxes[-1]) * scale
         return [[(boxes[i], prediction.logits[-1, i])] for i in range(len(sizes))]

