@@ -46,7 +46,7 @@ def ignored_cells(centres: torch.Tensor, areas: torch.Tensor) -> torch.Tensor:
 
 
 def quality_focal(logits: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
-    """|quality - sigmoid|^2 x binary cross-entropy, elementwise (Li et al., Generalized Focal Loss, NeurIPS 2020, eq. 5)."""
+    """|quality - sigmoid|^2 x binary cross-entropy, elementwise (Li et al., NeurIPS 2020, eq. 5)."""
     weight = (quality - logits.detach().sigmoid()).abs().pow(2)
     return weight * torch.nn.functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 

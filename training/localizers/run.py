@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def measure(
     for name, source in sources.items():
         examples = [source[i] for i in range(len(source))]
         found = average_recall(examples, propose_all(localizer, source))
-        out |= {f"{name}/{key}": value for key, value in found.items()}
+        out |= {f"{name}/{key}": value for key, value in found.items() if math.isfinite(value)}
     return out
 
 

@@ -60,7 +60,7 @@ class LocalizerTrainingSettings:
         ema: decay a step of the averaged weights that are saved and measured
         backbone: imagenet (EfficientNet-Lite0's weights from its package) | random
         frozen_stages: stages of the backbone, from the input, that are not trained (0-7)
-        views: augmented views an image that take turns, with the frozen stages' output kept in memory (count); 0: a new view each time
+        views: views an image that take turns, the frozen stages' output kept in memory (count); 0: always a new one
         seed: seeds initial weights, data order and augmentation
         evaluate_every: steps between measurements on the held-out examples; 0: only at the end
         checkpoint_every: steps between checkpoints

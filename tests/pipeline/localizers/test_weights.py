@@ -81,7 +81,7 @@ def test_a_pickle_is_not_executed(tmp_path):
 
     path = tmp_path / "evil.pth"
     torch.save({"x": Evil()}, path)
-    with pytest.raises(Exception, match="weights_only|Unsupported|not a"):
+    with pytest.raises(Exception, match=r"weights_only|Unsupported|not a"):
         localizers.load(LocalizerSettings(kind="rpn", checkpoint=str(path)))
     assert not (tmp_path / "pwned").exists()
 
