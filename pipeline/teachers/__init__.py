@@ -82,7 +82,11 @@ def _weights(settings: TeacherSettings) -> dict[str, str]:
         from pipeline.teachers.photo import classifier_file
         from pipeline.teachers.sentences import minilm_folder
 
-        return {"classifier": classifier_file(), "text": str(minilm_folder() / "model.safetensors"), "classes": str(EMBEDDINGS)}
+        return {
+            "classifier": classifier_file(),
+            "text": str(minilm_folder() / "model.safetensors"),
+            "classes": str(EMBEDDINGS),
+        }
     if settings.kind == "open_clip" and settings.pretrained and Path(settings.pretrained).is_file():
         return {"pretrained": settings.pretrained}
     if settings.kind == "shapes":
