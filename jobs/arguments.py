@@ -37,12 +37,12 @@ def parse(
     parser.add_argument("--config", action="config", help="YAML file of settings, e.g. configs/demo.yaml")
     parser.add_class_arguments(settings_type, nested_key=None)
     values = parser.parse_args(argv)
-    settings: Any = parser.instantiate_classes(values)
-    fields = {k: v for k, v in vars(settings).items() if k not in ("config", "print_config")}
-    built = settings_type(**fields)
-    if validate is not None:
-        try:
+    try:  # a dataclass may refuse a value of its own as `validate` refuses a combination
+        settings: Any = parser.instantiate_classes(values)
+        fields = {k: v for k, v in vars(settings).items() if k not in ("config", "print_config")}
+        built = settings_type(**fields)
+        if validate is not None:
             validate(built)
-        except ValueError as e:
-            parser.error(str(e))
+    except ValueError as e:
+        parser.error(str(e))
     return built

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipeline import localizers, teachers
-from pipeline.align import Alignment, AlignSettings, align
+from pipeline.align import Aligner, Alignment, AlignSettings
 from pipeline.devices import resolve_device
 from pipeline.images import BadSample, decode
 from pipeline.localizers import Localizer, Proposals
@@ -57,6 +57,7 @@ class Annotator:
         device = resolve_device(settings.teacher.device)
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teachers.load(settings.teacher)
+        self._aligner = Aligner(vocabulary.embeddings, settings.align)
 
     def __call__(self, samples: list[dict[str, Any]], rejects: Rejects) -> list[dict[str, Any]]:
         """Every sample comes back annotated or becomes a reject row."""
@@ -98,10 +99,11 @@ class Annotator:
         if not bool(torch.isfinite(regions).all()) or not bool(torch.isfinite(captions).all()):
             raise BadSample("not_finite", "an embedding holds NaN or infinity")
         sample = decoded.sample
-        alignment = align(regions, self._vocabulary.embeddings, sample["mentioned"], self._settings.align)
+        boxes = proposals.boxes_xyxy_norm.astype(np.float32)
+        alignment = self._aligner([regions], [sample["mentioned"]], [boxes])[0]
         pairs = np.flatnonzero(alignment.kept)
         arrays: dict[str, np.ndarray] = {
-            "boxes_xyxy_norm": proposals.boxes_xyxy_norm.astype(np.float32),
+            "boxes_xyxy_norm": boxes,
             "objectness": proposals.objectness.astype(np.float32),
             "caption_embeddings": captions.numpy().astype(np.float16),
             **alignment_arrays(alignment, len(self._vocabulary.names)),
@@ -153,7 +155,7 @@ def pair_rows(
                 "concept_id": int(alignment.topk_ids[region, 0]),
                 "concept": names[alignment.topk_ids[region, 0]],
                 "probability": round(float(probs[0]), 4),
-                "margin": round(float(probs[0] - (probs[1] if len(probs) > 1 else 0.0)), 4),
+                "margin": round(float(alignment.margin[region]), 4),
                 "objectness": round(float(proposals.objectness[region]), 4),
             }
         )

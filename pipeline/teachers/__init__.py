@@ -78,10 +78,15 @@ def describe(settings: TeacherSettings) -> dict[str, Any]:
 def _weights(settings: TeacherSettings) -> dict[str, str]:
     """The weights files that this teacher reads from this machine, by a name that does not hold their folder."""
     if settings.kind == "photo":
+        from pipeline.teachers.imagenet import EMBEDDINGS
         from pipeline.teachers.photo import classifier_file
         from pipeline.teachers.sentences import minilm_folder
 
-        return {"classifier": classifier_file(), "text": str(minilm_folder() / "model.safetensors")}
+        return {
+            "classifier": classifier_file(),
+            "text": str(minilm_folder() / "model.safetensors"),
+            "classes": str(EMBEDDINGS),
+        }
     if settings.kind == "open_clip" and settings.pretrained and Path(settings.pretrained).is_file():
         return {"pretrained": settings.pretrained}
     if settings.kind == "shapes":

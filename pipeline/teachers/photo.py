@@ -2,7 +2,10 @@
 
 An image is embedded as the mixture of the embeddings of ImageNet's 1000 class names, weighted by a classifier's
 probabilities (ConSE: Norouzi et al., ICLR 2014). The classifier is EfficientNet-Lite0 and the text encoder MiniLM,
-both from ordinary packages. It knows what ImageNet knows, by its name: there is no class for a person in it.
+both from ordinary packages. It knows what ImageNet knows: a person is known by clothes and pastimes alone.
+
+The origin of the space is the mean of the classes: what all of them share ("a photo of ...") says nothing, and with it
+left in, unsure regions drift to whatever name is the most generic.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ from timm.models.efficientnet import EfficientNet
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.devices import resolve_device
+from pipeline.teachers.imagenet import load_class_embeddings
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder, average_under
 from pipeline.teachers.sentences import SentenceEncoder, package_folder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import CropTower, Hardware, Tower
 
-IMAGE_SIZE = 384
+IMAGE_SIZE = 480
 CROP_SIZE = 224
 LOGIT_SCALE = 20.0
 
@@ -95,17 +99,16 @@ class ConseRegions(RegionEncoder):
 
 
 class PhotoTeacher:
-    """See the module. `encode_regions` takes one pass an image at a short side of 384 px."""
+    """See the module. `encode_regions` takes one pass an image at a short side of 480 px."""
 
     logit_scale = LOGIT_SCALE
 
     def __init__(self, settings: TeacherSettings):
-        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-
         self.dim = SentenceEncoder.dim
         self._sentences = SentenceEncoder(resolve_device(settings.device))
-        names = F.normalize(self._sentences([f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]), dim=1)
-        encoder = ConseRegions(load_classifier(classifier_file()), names)
+        classes = load_class_embeddings()
+        self._origin = classes.mean(dim=0)
+        encoder = ConseRegions(load_classifier(classifier_file()), F.normalize(classes - self._origin, dim=1))
         half = (0.5, 0.5, 0.5)
         self._regions: Tower | CropTower
         if settings.features == "crop":
@@ -126,4 +129,4 @@ class PhotoTeacher:
         return self._regions.regions(images, boxes_xyxy_norm)
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
-        return self._sentences(texts)
+        return F.normalize(self._sentences(texts), dim=1) - self._origin

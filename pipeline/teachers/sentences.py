@@ -32,7 +32,9 @@ class SentenceEncoder:
 
     def __init__(self, device: str):
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # 100 tensors from a local file need none
         folder = str(minilm_folder())
         self.device = device
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
