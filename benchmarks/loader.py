@@ -81,7 +81,9 @@ def read_and_decode(dataset: Path, view: ViewSettings | None) -> None:
                     continue
                 pixels, _ = decode(data)
                 if view is not None:
-                    height, width = target_size(pixels.shape[0], pixels.shape[1], view.short_side, view.long_side)
+                    height, width = target_size(
+                        pixels.shape[0], pixels.shape[1], view.short_side, view.long_side
+                    )
                     Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
 
 

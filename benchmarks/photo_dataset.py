@@ -24,7 +24,9 @@ def photographs(n: int) -> list[bytes]:
     rng = np.random.default_rng(0)
     out = []
     for _ in range(n):
-        coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize(
+            (640, 480), Image.Resampling.BICUBIC
+        )
         grain = rng.normal(0, 6, (480, 640, 3))
         buffer = io.BytesIO()
         pixels = np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)
@@ -34,14 +36,22 @@ def photographs(n: int) -> list[bytes]:
 
 
 def write_dataset(
-    out: Path, n_images: int, per_shard: int = 64, regions: int = 100, concepts: int = 1000, dim: int = 1024, k: int = 16
+    out: Path,
+    n_images: int,
+    per_shard: int = 64,
+    regions: int = 100,
+    concepts: int = 1000,
+    dim: int = 1024,
+    k: int = 16,
 ) -> Path:
     """Writes n_images samples with the project's own shard writer."""
     rng = np.random.default_rng(0)
     text = rng.normal(size=(concepts, dim)).astype(np.float32)
     (out / "concept_pool").mkdir(parents=True)
     save_file({"text_embeddings": text}, out / "concept_pool" / "text_embeddings.safetensors")
-    samples = [_sample(rng, i, image, regions, concepts, dim, k) for i, image in enumerate(photographs(n_images))]
+    samples = [
+        _sample(rng, i, image, regions, concepts, dim, k) for i, image in enumerate(photographs(n_images))
+    ]
     identity = {"fingerprint": "0" * 16, "pool": "0" * 16}
     for start in range(0, n_images, per_shard):
         part = samples[start : start + per_shard]
@@ -49,7 +59,9 @@ def write_dataset(
     return out
 
 
-def _sample(rng: np.random.Generator, i: int, image: bytes, regions: int, concepts: int, dim: int, k: int) -> dict:
+def _sample(
+    rng: np.random.Generator, i: int, image: bytes, regions: int, concepts: int, dim: int, k: int
+) -> dict:
     corners = np.sort(rng.random((regions, 2, 2)), axis=1).reshape(regions, 4) * 0.7
     boxes = corners + np.array([0, 0, 0.3, 0.3])
     q = np.sort(rng.dirichlet(np.full(k + 1, 0.2), size=regions).astype(np.float32), axis=1)[:, ::-1]

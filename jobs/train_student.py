@@ -115,7 +115,9 @@ def run_ray(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
             resources_per_worker={"CPU": settings.run.cpus_per_rank, **({"GPU": 1} if gpu else {})},
         ),
         run_config=RunConfig(
-            name="ray", storage_path=str(out), failure_config=FailureConfig(max_failures=settings.run.max_failures)
+            name="ray",
+            storage_path=str(out),
+            failure_config=FailureConfig(max_failures=settings.run.max_failures),
         ),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
     )

@@ -23,8 +23,16 @@ from training.loader import Loader
 from training.manifest import read_concepts, read_manifest
 from training.objective import Objective, kept_or_all
 from training.optimizer import build_optimizer, clip_gradients, lr_factor
-from training.samples import Sample, draw_view, parse as parse_sample, target_size
-from training.settings import DataSettings, LossSettings, OptimizerSettings, TrainSettings, ViewSettings, validate
+from training.samples import Sample, draw_view, target_size
+from training.samples import parse as parse_sample
+from training.settings import (
+    DataSettings,
+    LossSettings,
+    OptimizerSettings,
+    TrainSettings,
+    ViewSettings,
+    validate,
+)
 from training.student import build
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +102,7 @@ def test_12_a_hundred_of_300_regions_are_redrawn_every_step(preset):  # parity 1
     assert all(len(d) == len(set(d)) == 100 for d in drawn)
     assert set(drawn[0]) != set(drawn[1])
     shares = np.bincount(np.concatenate(drawn), minlength=300) / 300
-    assert 0.2 < shares.min()
+    assert shares.min() > 0.2
     assert shares.max() < 0.47
     assert len(draw_view(_sample(7), preset.view, rng).boxes) == 7
 
@@ -141,7 +149,9 @@ def test_23_the_flip_policy_of_stored_targets(preset):  # parity 23
 
     def share(sided: bool, **view) -> float:
         settings = ViewSettings(**view)
-        return float(np.mean([draw_view(_sample(3, sided=sided), settings, rng).mirrored for _ in range(400)]))
+        return float(
+            np.mean([draw_view(_sample(3, sided=sided), settings, rng).mirrored for _ in range(400)])
+        )
 
     assert 0.4 < share(True, flip="mirror") < 0.6
     assert 0.4 < share(False, flip="unsided") < 0.6
@@ -194,7 +204,7 @@ def test_30_image_and_caption_in_both_directions(batch, preset):  # parity 30
     assert 0 < b.has_caption.sum() < len(b.has_caption)
 
 
-def test_33_what_the_preset_trains_and_what_it_starts_from(preset):  # parity 33
+def test_33_what_the_preset_trains(preset):  # parity 33; test_student.py: it starts as the teacher
     encoder = replace(preset.student.encoder, pretrained=None)
     student = build(replace(preset.student, encoder=encoder))
     trained = {n.removeprefix("encoder.visual.") for n, p in student.named_parameters() if p.requires_grad}
@@ -204,12 +214,6 @@ def test_33_what_the_preset_trains_and_what_it_starts_from(preset):  # parity 33
     norms = [m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     assert not any(m.training for m in norms)
-    import open_clip
-
-    torch.manual_seed(0)
-    teacher = open_clip.create_model("RN50").visual.state_dict()
-    mine = student.encoder.visual.state_dict()
-    assert all(torch.equal(mine[k], v) for k, v in teacher.items())
 
 
 def test_34_sgd_with_momentum_and_decay(preset):  # parity 34
@@ -246,7 +250,9 @@ def test_37_each_tensor_s_gradient_is_clipped_alone(preset):  # parity 37
     assert model.bias.grad.tolist() == [0.5, 0.5]
     model.weight.grad, model.bias.grad = torch.full((2, 3), 10.0), torch.full((2,), 0.5)
     clip_gradients(model, replace(preset.optimizer, clip_by="global"))
-    assert torch.cat([model.weight.grad.flatten(), model.bias.grad]).norm().item() == pytest.approx(5.0, rel=1e-5)
+    assert torch.cat([model.weight.grad.flatten(), model.bias.grad]).norm().item() == pytest.approx(
+        5.0, rel=1e-5
+    )
     assert model.bias.grad[0] < 0.2
 
 
@@ -273,10 +279,14 @@ def test_39_resizing_and_mirroring_with_boxes(preset, tmp_path):  # parity 39
     stored = parse_sample(key, image, meta, arrays, replace(view, short_side=50, long_side=90))
     original = Image.open(io.BytesIO(image)).convert("RGB")
     height, width = target_size(original.height, original.width, 50, 90)
-    assert np.array_equal(stored.image, np.asarray(original.resize((width, height), Image.Resampling.BICUBIC)))
+    assert np.array_equal(
+        stored.image, np.asarray(original.resize((width, height), Image.Resampling.BICUBIC))
+    )
 
 
-def test_40_checkpoints_at_least_every_5000_steps(preset):  # parity 40; tests/training/test_kills.py resumes them
+def test_40_checkpoints_at_least_every_5000_steps(
+    preset,
+):  # parity 40; tests/training/test_kills.py resumes them
     assert preset.run.checkpoint_every <= 5000
 
 

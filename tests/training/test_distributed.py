@@ -60,7 +60,9 @@ def run_rank(index: int, folder: str, settings: TrainSettings) -> None:
     torch.save(found, f"{folder}/rank-{index}.pt")
     train(settings, tiny_student())
     stopped = replace(settings, run=replace(settings.run, out=f"{folder}/stopped"))
-    summary = train(stopped, tiny_student(), Hooks(stop=lambda: rank() == 1))  # only one rank hears the signal
+    summary = train(
+        stopped, tiny_student(), Hooks(stop=lambda: rank() == 1)
+    )  # only one rank hears the signal
     assert summary["step"] == 1
     dist.destroy_process_group()
 
@@ -69,7 +71,8 @@ def run_rank(index: int, folder: str, settings: TrainSettings) -> None:
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     dataset = make_dataset(folder / "d", shards=2, per_shard=6)
-    multiprocessing.spawn(run_rank, (str(folder), make_settings(dataset, folder / "two", steps=4)), nprocs=2)
+    settings = make_settings(dataset, folder / "two", steps=4)
+    multiprocessing.start_processes(run_rank, (str(folder), settings), nprocs=2, start_method="fork")
     return folder
 
 
@@ -95,7 +98,9 @@ def test_gathered_rows_get_the_gradients_of_all_ranks(folder):  # parity 31
         found = torch.load(folder / f"rank-{index}.pt", weights_only=True)["gather"]
         assert found["rows"].tolist() == [[0, 1, 2], [10, 11, 12]]
         other = found["rows"][1 - index]
-        torch.testing.assert_close(found["gradient"][0], 3 * other)  # ranks 0 and 1 weigh their loss by 1 and 2
+        torch.testing.assert_close(
+            found["gradient"][0], 3 * other
+        )  # ranks 0 and 1 weigh their loss by 1 and 2
 
 
 def test_a_run_on_two_ranks_is_the_run_on_one(folder):

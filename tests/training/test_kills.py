@@ -18,7 +18,9 @@ from training.loop import train
 
 
 def _run(dataset: Path, out: Path, n_steps: int) -> None:
-    train(make_settings(dataset, out, steps=n_steps, checkpoint_every=4), tiny_student(freeze_batchnorm=False))
+    train(
+        make_settings(dataset, out, steps=n_steps, checkpoint_every=4), tiny_student(freeze_batchnorm=False)
+    )
 
 
 def _start(dataset: Path, out: Path, n_steps: int):
