@@ -55,8 +55,8 @@ def decode(
             shrink = max(1.0, min(image.size) / min_short_side) if min_short_side else 1.0
             image.draft("RGB", (int(image.width / shrink), int(image.height / shrink)))
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(_to_rgb(upright)), extension
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(_to_rgb(image)), extension
     except UnidentifiedImageError as e:
         raise BadSample("not_an_image", f"{len(data)} bytes of no known image format") from e
     except Image.DecompressionBombError as e:
@@ -66,6 +66,8 @@ def decode(
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image  # `convert` would copy it
     if image.mode.startswith("I;16") or image.mode == "I":
         wide = np.asarray(image).astype(np.int64)
         # Mode "I" holds what a 16-bit grey file held; only larger values would be of another depth.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
@@ -13,6 +12,7 @@ from PIL import Image
 
 from pipeline import images
 from pipeline.images import BadSample
+from training.arrays import read_npz
 from training.settings import ViewSettings
 
 _SIDED = re.compile(r"\b(left|right)", re.IGNORECASE)
@@ -53,8 +53,7 @@ def parse(key: str, image: bytes, meta: bytes, arrays: bytes, view: ViewSettings
     smallest = view.short_side if view.decode == "fast" else 0
     pixels, _ = images.decode(image, min_short_side=smallest)
     try:
-        with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
-            sample = _from_arrays(key, pixels, stored)
+        sample = _from_arrays(key, pixels, read_npz(arrays))
         captions = json.loads(meta)["captions"]
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise BadSample("bad_arrays", f"{key}: {e}") from e
@@ -65,7 +64,7 @@ def parse(key: str, image: bytes, meta: bytes, arrays: bytes, view: ViewSettings
     return replace(sample, sided=any(_SIDED.search(c) for c in captions))
 
 
-def _from_arrays(key: str, pixels: np.ndarray, stored) -> Sample:
+def _from_arrays(key: str, pixels: np.ndarray, stored: dict[str, np.ndarray]) -> Sample:
     boxes = stored["boxes_xyxy_norm"].astype(np.float32)
     embeddings = np.zeros((len(boxes), 0), np.float32)
     if "region_embeddings" in stored:
@@ -100,7 +99,8 @@ class View:
     """What one step sees of a sample: boxes float32 [r, 4] in [0, 1] of `image`; the rest as in Sample, r <=
     R rows.
 
-    caption: float32 [D], one of the sample's captions, or zeros with has_caption False.
+    caption: float32 [D], one of the sample's captions, or zeros with has_caption False. mirrored: the boxes are, and
+    the image has to be (`collate` does it where the copy is made anyway).
     """
 
     key: str
@@ -132,15 +132,13 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
     allowed = settings.flip == "mirror" or (settings.flip == "unsided" and not sample.sided)
     mirrored = bool(allowed and u_flip < settings.flip_share)
     boxes = sample.boxes[chosen]
-    image = sample.image
     if mirrored:
-        image = image[:, ::-1]
         boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
     n_captions, dim = sample.captions.shape
     caption = sample.captions[int(u_caption * n_captions)] if n_captions else np.zeros(dim, np.float32)
     return View(
         sample.key,
-        image,
+        sample.image,
         boxes,
         sample.topk_ids[chosen],
         sample.topk_probs[chosen],

@@ -149,6 +149,10 @@ class RunSettings:
         epochs: passes over the (sub)set, where steps is 0
         seed: of the data order, the views and the torch generator
         device: cpu | cuda | auto
+        runtime: local (this process) | ray (Ray Train on the job's cluster, or on this machine)
+        ranks: worker processes that train together (runtime: ray)
+        cpus_per_rank: CPUs that Ray reserves for each (runtime: ray)
+        max_failures: times that lost workers are restarted from the newest checkpoint (runtime: ray)
         threads: torch threads of this process; 0: torch's own choice
         resume: auto (from the newest checkpoint in out) | never (out must hold no run)
         checkpoint_every: steps between checkpoints
@@ -164,7 +168,11 @@ class RunSettings:
     steps: int = 0
     epochs: float = 1.0
     seed: int = 0
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    runtime: Literal["local", "ray"] = "local"
+    ranks: int = 1
+    cpus_per_rank: float = 1.0
+    max_failures: int = 3
     threads: int = 0
     resume: Literal["auto", "never"] = "auto"
     checkpoint_every: int = 1000
@@ -228,6 +236,7 @@ def validate(settings: TrainSettings) -> None:
     _require(bool(r.out), "run.out", "is empty")
     _require(r.steps > 0 or r.epochs > 0, "run.steps", "run.steps or run.epochs must be above 0")
     _require(r.checkpoint_every >= 1, "run.checkpoint_every", f"must be at least 1, is {r.checkpoint_every}")
+    _require(r.ranks >= 1, "run.ranks", f"must be at least 1, is {r.ranks}")
     _require(r.keep_last >= 1, "run.keep_last", f"must be at least 1, is {r.keep_last}")
     _require(0 <= r.held_out < 1, "run.held_out", f"must be in [0, 1), is {r.held_out}")
     _require(

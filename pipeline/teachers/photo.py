@@ -119,7 +119,7 @@ class PhotoTeacher:
             )
         else:
             side = settings.image_size or IMAGE_SIZE
-            self._regions = Tower(
+            self._regions = self.tower = Tower(
                 encoder, Preprocess(side, 2 * side, encoder.multiple_of, half, half), settings
             )
 
