@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     t = settings.teacher
-    side = max(phase.side for phase in t.phases)
+    side = max(128, *(phase.side for phase in t.phases))
     pictures, captions, n_objects = draw(out / f"scenes-{t.seed}-{t.scenes}-{side}", t, side)
     trainer = Trainer(t)
     checkpoint = out / "checkpoint.pt"
@@ -96,7 +96,7 @@ def train(settings: TrainShapesTeacher, trainer: Trainer, scenes: Scenes, checkp
 
 
 @torch.no_grad()
-def accuracies(model: ShapesClip, scenes: list[shapes.Scene], side: int = 128) -> dict[str, float]:
+def accuracies(model: ShapesClip, scenes: list[shapes.Scene], side: int = 96) -> dict[str, float]:
     """Top-1 of regions (ground-truth boxes) over all kinds, and of whole scenes that show one object alone."""
     model.eval()
     prompts = ("{}", "a {}", "the {}", "a photo of a {}")

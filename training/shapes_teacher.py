@@ -47,7 +47,7 @@ class ShapesTeacherSettings:
     scenes: int = 30_000
     seed: int = 1
     phases: list[Phase] = field(
-        default_factory=lambda: [Phase(240_000, 64, 2), Phase(60_000, 96, 6), Phase(20_000, 128, 6)]
+        default_factory=lambda: [Phase(50_000, 64, 1), Phase(90_000, 64, 2), Phase(40_000, 96, 6)]
     )
     batch_images: int = 64
     lr: float = 1.5e-3
@@ -75,7 +75,7 @@ class Scenes:
         self._pools: dict[int, np.ndarray] = {}
 
     def batch(self, settings: ShapesTeacherSettings, step: int) -> tuple[torch.Tensor, list[list[str]]]:
-        """Step's images, float32 [B, 3, side, side] in about [-1, 1], and two captions of each."""
+        """Step's images, float32 [B, 3, side, side] in about [-1, 1], and three captions of each."""
         phase = settings.phase_of(step)
         if phase.max_objects not in self._pools:
             self._pools[phase.max_objects] = np.flatnonzero(self._n_objects <= phase.max_objects)
@@ -87,7 +87,7 @@ class Scenes:
         images = torch.where(flipped[:, None, None, None], images.flip(3), images)
         gain, shift = rng.uniform(0.8, 1.2), rng.uniform(-0.12, 0.12)
         words = random.Random(f"{settings.seed}/{step}")
-        return images * gain + shift, [words.sample(list(self.captions[i]), 2) for i in chosen]
+        return images * gain + shift, [words.choices(self.captions[i], k=3) for i in chosen]
 
 
 def as_tensor(pictures: np.ndarray, side: int) -> torch.Tensor:
