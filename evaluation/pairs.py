@@ -62,7 +62,9 @@ class Table:
 
 def compare(regions: Sequence[Regions], objects: Sequence[Objects]) -> Table:
     """Holds the regions of each image against its objects."""
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in Table.__dataclass_fields__ if name != "n_objects"}
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in Table.__dataclass_fields__ if name != "n_objects"
+    }
     for image, (r, o) in enumerate(zip(regions, objects, strict=True)):
         overlap, index = best_match(r.boxes, o.boxes)
         true = np.where(index >= 0, np.append(o.labels, -1)[index], -1)

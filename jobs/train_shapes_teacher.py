@@ -103,9 +103,7 @@ def accuracies(model: ShapesClip, scenes: list[shapes.Scene], side: int = 96) ->
     kinds = torch.stack([model.text([p.format(kind) for p in prompts]).mean(0) for kind in shapes.KINDS])
     kinds = torch.nn.functional.normalize(kinds, dim=1)
     maps = torch.cat([model.image.features(as_tensor(s.image[None], side)) for s in scenes])
-    rois = [
-        [i, *(c * side for c in box)] for i, s in enumerate(scenes) for box in s.boxes_xyxy_norm.tolist()
-    ]
+    rois = [[i, *(c * side for c in box)] for i, s in enumerate(scenes) for box in s.boxes_xyxy_norm.tolist()]
     found = (model.image.pool(maps, torch.tensor(rois)) @ kinds.T).argmax(1)
     true = torch.tensor([shapes.KINDS.index(kind) for s in scenes for kind in s.kinds])
     base = torch.tensor([shapes.KINDS[k] in shapes.BASE_KINDS for k in true])
@@ -124,7 +122,9 @@ def accuracies(model: ShapesClip, scenes: list[shapes.Scene], side: int = 96) ->
 
 def save(model: ShapesClip, path: Path) -> None:
     """The weights as fp16, written atomically."""
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
+    state = {
+        k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()
+    }
     save_file(state, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
 

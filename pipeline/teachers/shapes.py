@@ -60,7 +60,9 @@ class ShapesTeacher:
 
     def __init__(self, settings: TeacherSettings, weights: str | Path = WEIGHTS):
         model = ShapesClip()
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()})
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
+        )
         self.model = model.eval().requires_grad_(False)
         self.logit_scale = float(model.log_scale.exp().clamp(max=100))
         short = settings.image_size or SIDE
@@ -70,7 +72,9 @@ class ShapesTeacher:
         if settings.features == "crop":
             self._regions = CropTower(self.tower, model.image, SIDE, DIM)
 
-    def encode_regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+    def encode_regions(
+        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
         return self._regions.regions(images, boxes_xyxy_norm)
 
     @torch.inference_mode()
