@@ -40,7 +40,8 @@ class Table:
     """All regions of a dataset, one row each, and what the truth says of them.
 
     iou: with the object that the region overlaps most; right: the label names that object. size: square root of the
-    box's area. in_caption: the label is a concept that the captions name; object_in_caption: so is the object. image, object_index: where it belongs.
+    box's area. in_caption: the label is a concept that the captions name; object_in_caption: so is the object.
+    image, object_index: where it belongs.
     """
 
     iou: np.ndarray

@@ -17,10 +17,77 @@ from pipeline.sources import shapes
 
 #: The open-vocabulary split of COCO's names (Zareian et al., OVR-CNN, CVPR 2021): 48 base, 17 novel.
 COCO_NOVEL = frozenset(
-    ["airplane", "bus", "cat", "dog", "cow", "elephant", "umbrella", "tie", "snowboard", "skateboard", "cup", "knife", "cake", "couch", "keyboard", "sink", "scissors"]
+    [
+        "airplane",
+        "bus",
+        "cat",
+        "dog",
+        "cow",
+        "elephant",
+        "umbrella",
+        "tie",
+        "snowboard",
+        "skateboard",
+        "cup",
+        "knife",
+        "cake",
+        "couch",
+        "keyboard",
+        "sink",
+        "scissors",
+    ]
 )
 COCO_BASE = frozenset(
-    ["person", "bicycle", "car", "motorcycle", "train", "truck", "boat", "bench", "bird", "horse", "sheep", "bear", "zebra", "giraffe", "backpack", "handbag", "suitcase", "frisbee", "skis", "kite", "surfboard", "bottle", "fork", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "pizza", "donut", "chair", "bed", "toilet", "tv", "laptop", "mouse", "remote", "microwave", "oven", "toaster", "refrigerator", "book", "clock", "vase", "toothbrush"]
+    [
+        "person",
+        "bicycle",
+        "car",
+        "motorcycle",
+        "train",
+        "truck",
+        "boat",
+        "bench",
+        "bird",
+        "horse",
+        "sheep",
+        "bear",
+        "zebra",
+        "giraffe",
+        "backpack",
+        "handbag",
+        "suitcase",
+        "frisbee",
+        "skis",
+        "kite",
+        "surfboard",
+        "bottle",
+        "fork",
+        "spoon",
+        "bowl",
+        "banana",
+        "apple",
+        "sandwich",
+        "orange",
+        "broccoli",
+        "carrot",
+        "pizza",
+        "donut",
+        "chair",
+        "bed",
+        "toilet",
+        "tv",
+        "laptop",
+        "mouse",
+        "remote",
+        "microwave",
+        "oven",
+        "toaster",
+        "refrigerator",
+        "book",
+        "clock",
+        "vase",
+        "toothbrush",
+    ]
 )
 
 
@@ -55,9 +122,10 @@ class TruthSettings:
 
 @dataclass(frozen=True)
 class TrueImage:
-    """One image: a function that loads it as uint8 [H, W, 3], its captions, boxes float32 [n, 4] in [0, 1], and int
+    """One image: a function that loads it as uint8 [H, W, 3], its captions, its n objects.
 
-    labels [n], indices of the set's names. key: the source key it would have in a dataset.
+    boxes_xyxy_norm: float32 [n, 4] in [0, 1]; labels: int [n], indices of the set's names. key: the source key that it
+    has in a dataset.
     """
 
     key: str

@@ -84,7 +84,10 @@ def train(settings: TrainShapesTeacher, trainer: Trainer, scenes: Scenes, checkp
         losses.append(trainer.advance(scenes))
         if trainer.step % settings.report_every and trainer.step < settings.teacher.steps:
             continue
-        line = {"step": trainer.step, "passes": trainer.step * settings.teacher.batch_images}
+        line: dict[str, float] = {
+            "step": trainer.step,
+            "passes": trainer.step * settings.teacher.batch_images,
+        }
         line |= {"loss": round(float(np.mean(losses)), 4), "wall_s": round(time.perf_counter() - started, 1)}
         line |= accuracies(trainer.model, held_out)
         losses = []

@@ -18,8 +18,8 @@ from pipeline.teachers.shapes_clip import DIM, ShapesClip, ShapesImageTower
 from pipeline.teachers.tower import CropTower, Tower
 
 WEIGHTS = Path(__file__).parent / "weights" / "shapes.safetensors"
-#: The side in pixels of the pictures that it saw last in its training.
-SIDE = 96
+#: The side in pixels of the pictures that it saw last in its training, and of a crop about one of their objects.
+SIDE, CROP_SIDE = 96, 48
 
 
 class ShapesRegions(RegionEncoder):
@@ -70,7 +70,9 @@ class ShapesTeacher:
         self.tower = Tower(ShapesRegions(model.image), preprocess, settings)
         self._regions: Tower | CropTower = self.tower
         if settings.features == "crop":
-            self._regions = CropTower(self.tower, model.image, SIDE, DIM)
+            side = settings.image_size or CROP_SIDE
+            square = Preprocess(side, side, side, (0.5,) * 3, (0.5,) * 3)
+            self._regions = CropTower(model.image, DIM, square, settings)
 
     def encode_regions(
         self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]

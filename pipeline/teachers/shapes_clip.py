@@ -1,6 +1,6 @@
 """A tiny CLIP for the known-truth world: a convolutional image tower and a word-level text tower.
 
-The image tower ends in one dense map. An image embedding is the head on the map's maximum over the whole image; a
+The image tower ends in one dense map. An image embedding is the head on the map's maximum over the whole image, a
 region's is the same head on the maximum over its RoIAlign bins. So training on whole images alone (Radford et al.,
 CLIP, 2021, its symmetric InfoNCE) gives a region encoder, as RegionCLIP presumes of CLIP.
 """
@@ -58,7 +58,10 @@ class ShapesImageTower(nn.Module):
         self.head = nn.Linear(c, DIM)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The dense map."""
+        """The dense map, ceil(H / 8) x ceil(W / 8); the last row and column are repeated up to a whole cell."""
+        height, width = images.shape[2:]
+        if height % self.stride or width % self.stride:
+            images = F.pad(images, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         return self.body(self.stem(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -72,9 +75,10 @@ class ShapesImageTower(nn.Module):
 
 
 class ShapesTextTower(nn.Module):
-    """Texts -> [T, D]. A word is the sum of its own and its 3- and 4-grams' hashed vectors (Bojanowski et al., 2017),
+    """Texts -> [T, D]: one transformer layer over word vectors, then their mean.
 
-    so that every word, seen in training or not, has a vector; one transformer layer mixes the words of a text.
+    A word is the mean of its own and its 3- and 4-grams' hashed vectors (Bojanowski et al., 2017), so that every word,
+    seen in training or not, has a vector.
     """
 
     def __init__(self) -> None:
@@ -92,7 +96,8 @@ class ShapesTextTower(nn.Module):
         """Text embeddings [T, D]; T >= 1."""
         words = [words_of(text) for text in texts]
         length = max(len(w) for w in words)
-        flat, offsets = [], []
+        flat: list[int] = []
+        offsets: list[int] = []
         for row in words:
             for word in row:
                 offsets.append(len(flat))
@@ -124,7 +129,7 @@ def words_of(text: str) -> list[str]:
 
 
 def grams_of(word: str) -> list[int]:
-    """Bucket ids of a word: itself (with its simple plural's ending cut), then its 3- and 4-grams."""
+    """Bucket ids of a word: itself, then its 3- and 4-grams."""
     marked = f"<{word}>"
     pieces = [marked] + [marked[i : i + n] for n in (3, 4) for i in range(len(marked) - n + 1)]
     return [zlib.crc32(piece.encode("utf-8")) % _BUCKETS for piece in pieces]
