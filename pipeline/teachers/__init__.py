@@ -90,7 +90,10 @@ def _weights(settings: TeacherSettings) -> dict[str, str]:
     if settings.kind == "open_clip" and settings.pretrained and Path(settings.pretrained).is_file():
         return {"pretrained": settings.pretrained}
     if settings.kind == "shapes":
-        return {path.name: str(path) for path in sorted(Path(__file__).parent.glob("shapes*.safetensors"))}
+        return {
+            path.name: str(path)
+            for path in sorted((Path(__file__).parent / "weights").glob("shapes*.safetensors"))
+        }
     return {}
 
 

@@ -1,0 +1,135 @@
+"""A tiny CLIP for the known-truth world: a convolutional image tower and a word-level text tower.
+
+The image tower ends in one dense map. An image embedding is the head on the map's maximum over the whole image, a
+region's is the same head on the maximum over its RoIAlign bins. So training on whole images alone (Radford et al.,
+CLIP, 2021, its symmetric InfoNCE) gives a region encoder, as RegionCLIP presumes of CLIP.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import roi_align
+
+WIDTHS = (64, 96, 256)
+DIM = 96
+_TEXT_WIDTH = 96
+_BUCKETS = 4096
+_CONTEXT = 24
+_BINS = 5
+
+
+class _Conv(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1):
+        pad = dilation * (kernel // 2)
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, pad, dilation, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.bn(self.conv(x)))
+
+
+class ShapesImageTower(nn.Module):
+    """float [B, 3, H, W] in [-1, 1] -> a dense map [B, 256, H / 8, W / 8]; a head from 256 to D."""
+
+    stride = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        a, b, c = WIDTHS
+        # Patches of 4 x 4 px first: on a CPU the fastest way down to a coarse map.
+        self.stem = nn.Sequential(nn.PixelUnshuffle(4), _Conv(48, a), _Conv(a, b, stride=2))
+        self.body = nn.Sequential(_Residual(b, 1), _Residual(b, 2), _Conv(b, c, kernel=1))
+        self.head = nn.Linear(c, DIM)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The dense map, ceil(H / 8) x ceil(W / 8); the last row and column are repeated up to a whole cell."""
+        height, width = images.shape[2:]
+        if height % self.stride or width % self.stride:
+            images = F.pad(images, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        return self.body(self.stem(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Image embeddings [B, D]: the head on the map's maximum."""
+        return self.head(self.features(images).amax((2, 3)))
+
+    def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+        """The map and float [R, 5] (image index, x0, y0, x1, y1 in px of the image) -> region embeddings [R, D]."""
+        bins = roi_align(features, rois, _BINS, 1 / self.stride, sampling_ratio=2, aligned=True)
+        return self.head(bins.amax((2, 3)))
+
+
+class ShapesTextTower(nn.Module):
+    """Texts -> [T, D]: one transformer layer over word vectors, then their mean.
+
+    A word is the mean of its own and its 3- and 4-grams' hashed vectors (Bojanowski et al., 2017), so that every word,
+    seen in training or not, has a vector.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grams = nn.EmbeddingBag(_BUCKETS, _TEXT_WIDTH, mode="mean")
+        self.positions = nn.Parameter(torch.randn(_CONTEXT, _TEXT_WIDTH) * 0.02)
+        self.mix = nn.TransformerEncoderLayer(
+            _TEXT_WIDTH, 4, 2 * _TEXT_WIDTH, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.norm = nn.LayerNorm(_TEXT_WIDTH)
+        self.head = nn.Linear(_TEXT_WIDTH, DIM)
+        nn.init.normal_(self.grams.weight, std=0.3)
+
+    def forward(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text embeddings [T, D]; T >= 1."""
+        words = [words_of(text) for text in texts]
+        length = max(len(w) for w in words)
+        flat: list[int] = []
+        offsets: list[int] = []
+        for row in words:
+            for word in row:
+                offsets.append(len(flat))
+                flat += grams_of(word)
+        vectors = self.grams(torch.tensor(flat), torch.tensor(offsets))
+        lengths = torch.tensor([len(row) for row in words])
+        real = torch.arange(length)[None] < lengths[:, None]
+        tokens = vectors.new_zeros(len(texts), length, vectors.shape[1])
+        tokens[real] = vectors
+        tokens = tokens + self.positions[:length]
+        mixed = self.norm(self.mix(tokens, src_key_padding_mask=~real))
+        mean = (mixed * real[..., None]).sum(1) / lengths[:, None]
+        return self.head(mean)
+
+
+class ShapesClip(nn.Module):
+    """Both towers and the learned temperature of the contrastive loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = ShapesImageTower()
+        self.text = ShapesTextTower()
+        self.log_scale = nn.Parameter(torch.tensor(2.5))
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words, at most 24; `<none>` for a text without any."""
+    return re.findall(r"[a-z]+|[0-9]", text.lower())[:_CONTEXT] or ["<none>"]
+
+
+def grams_of(word: str) -> list[int]:
+    """Bucket ids of a word: itself, then its 3- and 4-grams."""
+    marked = f"<{word}>"
+    pieces = [marked] + [marked[i : i + n] for n in (3, 4) for i in range(len(marked) - n + 1)]
+    return [zlib.crc32(piece.encode("utf-8")) % _BUCKETS for piece in pieces]

@@ -1,0 +1,155 @@
+"""Trains the known-truth world's teacher: a tiny CLIP on whole scenes and their captions, without a box or a label.
+
+Every random choice is a function of (seed, step), so a run that stops and goes on draws what an undisturbed one draws.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pipeline.teachers.shapes_clip import ShapesClip
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the schedule.
+
+    Attributes:
+        passes: images seen
+        side: side in pixels that scenes are resized to
+        max_objects: only scenes with at most so many objects
+    """
+
+    passes: int
+    side: int
+    max_objects: int = 6
+
+
+@dataclass(frozen=True)
+class ShapesTeacherSettings:
+    """How the teacher is trained. The schedule counts passes, not seconds.
+
+    Attributes:
+        scenes: training scenes, of base kinds alone
+        seed: of the scenes and of the training
+        phases: small pictures with few objects first, then the teacher's own size
+        batch_images: images a step; each is contrasted with all others of its batch
+        lr: peak learning rate of AdamW under one cosine cycle
+        weight_decay: decoupled weight decay
+    """
+
+    scenes: int = 30_000
+    seed: int = 1
+    phases: list[Phase] = field(
+        default_factory=lambda: [Phase(50_000, 64, 1), Phase(90_000, 64, 2), Phase(40_000, 96, 6)]
+    )
+    batch_images: int = 64
+    lr: float = 1.5e-3
+    weight_decay: float = 0.02
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.passes // self.batch_images for phase in self.phases)
+
+    def phase_of(self, step: int) -> Phase:
+        """The phase that a step belongs to."""
+        for phase in self.phases:
+            step -= phase.passes // self.batch_images
+            if step < 0:
+                return phase
+        return self.phases[-1]
+
+
+class Scenes:
+    """Pictures uint8 [N, S, S, 3] (a memory map will do), captions, and how many objects each shows."""
+
+    def __init__(self, pictures: np.ndarray, captions: Sequence[Sequence[str]], n_objects: Sequence[int]):
+        self.pictures, self.captions = pictures, captions
+        self._n_objects = np.asarray(n_objects)
+        self._pools: dict[int, np.ndarray] = {}
+
+    def batch(self, settings: ShapesTeacherSettings, step: int) -> tuple[torch.Tensor, list[list[str]]]:
+        """Step's images, float32 [B, 3, side, side] in about [-1, 1], and three captions of each."""
+        phase = settings.phase_of(step)
+        if phase.max_objects not in self._pools:
+            self._pools[phase.max_objects] = np.flatnonzero(self._n_objects <= phase.max_objects)
+        pool = self._pools[phase.max_objects]
+        rng = np.random.RandomState([settings.seed, step])
+        chosen = np.sort(rng.choice(pool, settings.batch_images, replace=False))
+        images = as_tensor(self.pictures[chosen], phase.side)
+        flipped = torch.from_numpy(rng.random_sample(len(chosen)) < 0.5)
+        images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+        gain, shift = rng.uniform(0.8, 1.2), rng.uniform(-0.12, 0.12)
+        words = random.Random(f"{settings.seed}/{step}")
+        return images * gain + shift, [words.choices(self.captions[i], k=3) for i in chosen]
+
+
+def as_tensor(pictures: np.ndarray, side: int) -> torch.Tensor:
+    """uint8 [B, S, S, 3] -> float32 [B, 3, side, side] in [-1, 1], channels last."""
+    images = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if images.shape[2] != side:
+        images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def contrast(model: ShapesClip, images: torch.Tensor, captions: Sequence[Sequence[str]]) -> torch.Tensor:
+    """CLIP's symmetric InfoNCE (Radford et al., 2021), the mean over each image's first, second, ... caption."""
+    seen = F.normalize(model.image(images), dim=1)
+    scale = model.log_scale.exp().clamp(max=100)
+    turns = list(zip(*captions, strict=True))
+    read = F.normalize(model.text([text for turn in turns for text in turn]), dim=1)
+    target = torch.arange(len(images))
+    losses = []
+    for part in read.split(len(images)):
+        logits = scale * seen @ part.T
+        losses += [F.cross_entropy(logits, target), F.cross_entropy(logits.T, target)]
+    return torch.stack(losses).mean()
+
+
+class Trainer:
+    """The model, its optimiser and the step it is at."""
+
+    def __init__(self, settings: ShapesTeacherSettings):
+        torch.manual_seed(settings.seed)
+        self.settings, self.step = settings, 0
+        self.model = ShapesClip()
+        self.model.image.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, settings.lr, settings.steps, pct_start=0.05
+        )
+
+    def advance(self, scenes: Scenes) -> float:
+        """One step; its loss."""
+        self.model.train()
+        images, captions = scenes.batch(self.settings, self.step)
+        loss = contrast(self.model, images, captions)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        return loss.item()
+
+    def state_dict(self) -> dict:
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
