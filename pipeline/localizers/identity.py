@@ -6,9 +6,7 @@ from pipeline.localizers.checkpoints import random_seed, read_bytes, sha256, shi
 from pipeline.localizers.settings import LocalizerSettings
 
 #: Weights files of this package, by kind.
-SHIPPED = {
-    kind: f"{kind.replace('-', '_')}.safetensors" for kind in ("rpn-lite", "detr", "dab-detr", "dn-detr")
-}
+SHIPPED = {"rpn-lite": "rpn_lite.safetensors"}
 
 
 def weights_identity(settings: LocalizerSettings) -> str | None:

@@ -54,7 +54,7 @@ class Trainer:
         self._mixture = mixture
         self._settings = settings
         self._worker, self._workers = worker, workers
-        self.optimizer = torch.optim.AdamW(task.groups())
+        self.optimizer = torch.optim.AdamW(task.groups(), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self._trained = wrap(task.network)
         self.averaged = copy.deepcopy(task.network).requires_grad_(False)

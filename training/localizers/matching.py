@@ -28,13 +28,22 @@ def matching_cost(logits: torch.Tensor, boxes: torch.Tensor, objects: torch.Tens
 
 
 @torch.no_grad()
-def match(logits: torch.Tensor, boxes: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
-    """The object of each query under the cheapest one-to-one assignment: int64 [Q], -1 for none."""
-    owner = torch.full((len(logits),), -1, dtype=torch.int64)
-    if len(objects):
-        cost = matching_cost(logits, boxes, objects).double().cpu().numpy()
-        queries, matched = linear_sum_assignment(cost)
-        owner[torch.from_numpy(queries)] = torch.from_numpy(matched)
+def match(logits: torch.Tensor, boxes: torch.Tensor, objects: list[torch.Tensor]) -> torch.Tensor:
+    """The object of each query under each image's cheapest one-to-one assignment: int64 [B, Q], -1 for none.
+
+    logits: [B, Q]; boxes: [B, Q, 4]; objects: one [M, 4] tensor an image; an owner counts within its image. All costs are
+    computed at once (also those across images, which are not read): few large operations beat many small ones.
+    """
+    batch, queries = logits.shape
+    owner = torch.full((batch, queries), -1, dtype=torch.int64)
+    every = torch.cat(objects)
+    if not len(every):
+        return owner
+    cost = matching_cost(logits.flatten(), boxes.flatten(0, 1), every).view(batch, queries, -1)
+    by_image = cost.double().cpu().split([len(o) for o in objects], dim=2)
+    for index, of_image in enumerate(by_image):
+        rows, columns = linear_sum_assignment(of_image[index].numpy())
+        owner[index, torch.from_numpy(rows)] = torch.from_numpy(columns)
     return owner
 
 

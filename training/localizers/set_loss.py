@@ -19,10 +19,9 @@ def set_loss(prediction: SetPrediction, objects: list[torch.Tensor]) -> dict[str
     terms = {name: prediction.logits.sum() * 0 for name in ("objectness", "l1", "giou")}
     count = max(1, sum(len(o) for o in objects))
     for logits, boxes in zip(prediction.logits, prediction.boxes, strict=True):
-        owners = [match(logits[i].detach(), boxes[i].detach(), o) for i, o in enumerate(objects)]
-        owner = torch.stack(owners).to(boxes.device)
+        owner = match(logits.detach(), boxes.detach(), objects).to(boxes.device)
         taken = owner >= 0
-        target = torch.cat([o[w[w >= 0].to(o.device)] for o, w in zip(objects, owners, strict=True)])
+        target = torch.cat([o[w[w >= 0]] for o, w in zip(objects, owner, strict=True)])
         _add(terms, logits, taken, boxes[taken], target, count)
     return terms
 

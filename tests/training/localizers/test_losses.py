@@ -22,13 +22,14 @@ def test_matching_is_the_cheapest_of_all_assignments():
         best = min(
             itertools.permutations(range(5), 3), key=lambda q: sum(float(cost[i, j]) for j, i in enumerate(q))
         )
-        owner = match(logits, boxes, objects)
+        other = torch.rand(4, 4, generator=generator) * 0.5 + 0.2  # an image beside it changes nothing
+        owner = match(torch.stack([logits, logits]), torch.stack([boxes, boxes]), [objects, other])[0]
         assert [int((owner == j).nonzero()) for j in range(3)] == list(best)
         assert int((owner == -1).sum()) == 2
 
 
 def test_more_objects_than_queries_leave_objects_unmatched():
-    owner = match(torch.zeros(2), torch.rand(2, 4) * 0.2 + 0.4, torch.rand(5, 4) * 0.2 + 0.4)
+    owner = match(torch.zeros(1, 2), torch.rand(1, 2, 4) * 0.2 + 0.4, [torch.rand(5, 4) * 0.2 + 0.4])
     assert (owner >= 0).all()
 
 
