@@ -17,15 +17,16 @@ from pathlib import Path
 
 _LEXICOGRAPHER = [
     "adj", "adj", "adv", "tops", "act", "animal", "artifact", "attribute", "body", "cognition",
-    "communication", "event", "feeling", "food", "group", "location", "motive", "object", "person", "phenomenon", "plant",
-    "possession", "process", "quantity", "relation", "shape", "state", "substance", "time",
+    "communication", "event", "feeling", "food", "group", "location", "motive", "object", "person",
+    "phenomenon", "plant", "possession", "process", "quantity", "relation", "shape", "state", "substance", "time",
 ]  # fmt: skip
 _VISIBLE = frozenset(["animal", "artifact", "body", "food", "object", "person", "plant", "substance"])
 _PLACES = frozenset(["group", "location", "phenomenon", "shape", "tops"])
 _REASONS = {
     "act": "activity", "attribute": "attribute", "cognition": "abstract", "communication": "communication",
     "event": "event", "feeling": "abstract", "motive": "abstract", "possession": "abstract",
-    "process": "abstract", "quantity": "quantity", "relation": "abstract", "state": "state", "time": "time",
+    "process": "abstract", "quantity": "quantity",
+    "relation": "abstract", "state": "state", "time": "time",
 }  # fmt: skip
 
 
