@@ -39,7 +39,7 @@ class Tagger:
         self._strings = nlp.vocab.strings
         self._labels = self._tagger.labels
         self._batch = batch_captions
-        _use_numpy_blas([*self._encoders, self._tagger])
+        use_numpy_blas([*self._encoders, self._tagger])
 
     def tag(self, texts: list[str]) -> list[list[Token]]:
         """(token, Penn tag) of every token of every text; an empty text has none."""
@@ -83,7 +83,8 @@ def load_spacy() -> Any:
     )
 
 
-def _use_numpy_blas(pipes: list[Any]) -> None:
+def use_numpy_blas(pipes: list[Any]) -> None:
+    """Let spaCy components multiply matrices with NumPy's BLAS (OpenBLAS in its wheels), not the bundled BLIS."""
     from thinc.api import NumpyOps
 
     ops = NumpyOps(use_blis=False)
