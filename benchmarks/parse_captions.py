@@ -35,7 +35,9 @@ SETTINGS = PoolSettings(cache_captions=0)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--quick", action="store_true", help="fewer captions and turns, under 50 s")
     arguments.add_argument("--captions", help="COCO captions JSON")
     arguments.add_argument("--no-ray", action="store_true", help="leave the Ray ratio out")
@@ -61,9 +63,18 @@ def read_captions(path: str | None, n: int) -> list[str]:
 def made_up_captions(n: int) -> set[str]:
     """n different captions of a small grammar; about as long as COCO's (11 tokens)."""
     rng = random.Random(0)
-    things = "man woman dog cat horse train bus skateboard pizza table bench tree street kitchen umbrella clock laptop".split()
-    looks = "small large red old young wooden colorful parked white brown green modern".split()
-    acts = ["sitting on", "standing near", "next to", "riding", "looking at", "holding", "in front of", "walking past"]
+    things = ["man", "woman", "dog", "cat", "horse", "train", "bus", "skateboard", "pizza", "table", "bench", "tree", "street", "kitchen", "umbrella", "clock", "laptop"]
+    looks = ["small", "large", "red", "old", "young", "wooden", "colorful", "parked", "white", "brown", "green", "modern"]
+    acts = [
+        "sitting on",
+        "standing near",
+        "next to",
+        "riding",
+        "looking at",
+        "holding",
+        "in front of",
+        "walking past",
+    ]
 
     def thing() -> str:
         return f"{rng.choice(['a', 'the', 'two', 'some'])} {rng.choice(looks)} {rng.choice(things)}"
@@ -129,7 +140,10 @@ def ray_workers(captions: list[str], turns: int) -> dict[str, float]:
             seconds[n].append(time.perf_counter() - started)
     ray.shutdown()
     ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
-    return {"two_workers_vs_one": round(statistics.median(ratios), 3), "two_workers_vs_one_best": round(max(ratios), 3)}
+    return {
+        "two_workers_vs_one": round(statistics.median(ratios), 3),
+        "two_workers_vs_one_best": round(max(ratios), 3),
+    }
 
 
 class CountingWorker:
