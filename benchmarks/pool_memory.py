@@ -10,13 +10,9 @@ real run. The last line is JSON: for each size the peak RSS in MiB, before and a
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-
 import argparse
 import json
+import os
 import random
 import resource
 import subprocess
@@ -25,15 +21,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from concept_pool.count import Counts, count_block
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--captions", required=True, help="COCO captions JSON")
     arguments.add_argument("--sizes", type=int, nargs="+", default=[25_000, 250_000, 2_500_000])
     arguments.add_argument("--one", type=int, help=argparse.SUPPRESS)
@@ -96,4 +94,6 @@ def peak_mib() -> float:
 
 
 if __name__ == "__main__":
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":  # read when NumPy is loaded: start again
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD})
     main()

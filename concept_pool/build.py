@@ -85,7 +85,9 @@ def merge_tables(tables: Iterable[pa.Table]) -> pa.Table:
     return merged.to_table()
 
 
-def write_index(mention_urls: Iterable[str], pool: ConceptPool, url: str, rows_per_group: int = 16384) -> None:
+def write_index(
+    mention_urls: Iterable[str], pool: ConceptPool, url: str, rows_per_group: int = 16384
+) -> None:
     """The caption index of the corpus as one parquet file, images in the order of the units.
 
     Its bytes do not depend on how the corpus was cut into units.

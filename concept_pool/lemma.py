@@ -30,9 +30,8 @@ _PLURAL_RULES = (
     ("xes", "x"), ("zes", "z"), ("ses", "s"), ("oes", "o"),
 )  # fmt: skip
 _REMEMBERED = 100_000
-#: For plurals that the tables do not hold: what most English nouns do.
+#: For plurals that the tables do not hold, which are new words ("selfies") or misspelt ones.
 _UNKNOWN_RULES = (
-    ("ies", "y"),
     ("ches", "ch"),
     ("shes", "sh"),
     ("sses", "ss"),

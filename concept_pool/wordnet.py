@@ -15,7 +15,37 @@ from collections import defaultdict
 from importlib import resources
 from pathlib import Path
 
-_LEXICOGRAPHER = ["adj", "adj", "adv", "tops", "act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event", "feeling", "food", "group", "location", "motive", "object", "person", "phenomenon", "plant", "possession", "process", "quantity", "relation", "shape", "state", "substance", "time"]
+_LEXICOGRAPHER = [
+    "adj",
+    "adj",
+    "adv",
+    "tops",
+    "act",
+    "animal",
+    "artifact",
+    "attribute",
+    "body",
+    "cognition",
+    "communication",
+    "event",
+    "feeling",
+    "food",
+    "group",
+    "location",
+    "motive",
+    "object",
+    "person",
+    "phenomenon",
+    "plant",
+    "possession",
+    "process",
+    "quantity",
+    "relation",
+    "shape",
+    "state",
+    "substance",
+    "time",
+]
 _VISIBLE = frozenset(["animal", "artifact", "body", "food", "object", "person", "plant", "substance"])
 _PLACES = frozenset(["group", "location", "phenomenon", "shape", "tops"])
 _REASONS = {

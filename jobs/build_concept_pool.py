@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-if __package__ in (None, ""):  # run as a script: python jobs/build_concept_pool.py
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import fsspec
 from tqdm import tqdm
 
