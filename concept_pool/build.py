@@ -1,5 +1,7 @@
-"""Captions in, counts out: one unit (what a worker runs), and the loop over all units (what one process
-runs).
+"""Captions in, counts out: one unit (what a worker runs), the whole corpus (what one process runs), the index.
+
+The caption index says which concepts the captions of each image name. Its names are known while counting, its ids
+only with the finished pool; so counting leaves a file of names a unit, and `write_index` turns them into ids.
 """
 
 from __future__ import annotations
@@ -7,10 +9,26 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from concept_pool.captions import CaptionSettings, Unit, blocks
 from concept_pool.count import Counts, count_block
 from concept_pool.parse import Parser
+from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
+
+_STRINGS = pa.list_(pa.field("item", pa.string(), nullable=False))
+_IDS = pa.list_(pa.field("item", pa.int32(), nullable=False))
+#: What a unit leaves for the index: the names that the captions of each image mention.
+MENTIONS = pa.schema(
+    [pa.field("image", pa.string(), nullable=False), pa.field("names", _STRINGS, nullable=False)]
+)
+#: The caption index: class ids, sorted and unique, that the captions of each image name.
+INDEX = pa.schema(
+    [pa.field("image", pa.string(), nullable=False), pa.field("concept_ids", _IDS, nullable=False)]
+)
 
 
 @functools.lru_cache(maxsize=2)
@@ -19,12 +37,29 @@ def parser_of(settings: PoolSettings) -> Parser:
     return Parser(settings)
 
 
-def count_unit(source: CaptionSettings, unit: Unit, settings: PoolSettings) -> Counts:
-    """Counts of one unit of the corpus."""
+def count_unit(
+    source: CaptionSettings,
+    unit: Unit,
+    settings: PoolSettings,
+    mentions_url: str | None = None,
+    on_block: Callable[[int], None] | None = None,
+) -> Counts:
+    """Counts of one unit of the corpus; writes its `MENTIONS` to `mentions_url`; `on_block` gets captions counted."""
     parser = parser_of(settings)
     counts = Counts(max_examples=settings.max_examples)
+    found: list[pa.Table] = []
     for block in blocks(source, unit):
-        counts.merge(count_block([captions for _, captions in block], parser)[0])
+        block_counts, names = count_block([captions for _, captions in block], parser)
+        counts.merge(block_counts)
+        if mentions_url:
+            found.append(pa.table([[image for image, _ in block], names], schema=MENTIONS))
+        if on_block:
+            on_block(block_counts.n_captions)
+    if mentions_url:
+        with fsspec.open(mentions_url, "wb") as file:
+            pq.write_table(
+                pa.concat_tables(found) if found else MENTIONS.empty_table(), file, compression="zstd"
+            )
     return counts
 
 
@@ -32,12 +67,40 @@ def count_corpus(
     source: CaptionSettings,
     all_units: Iterable[Unit],
     settings: PoolSettings,
-    on_unit: Callable[[Counts], None] | None = None,
+    mentions_url: Callable[[int], str | None] = lambda _: None,
+    on_block: Callable[[int], None] | None = None,
 ) -> Counts:
-    """Counts of the whole corpus in this process; `on_unit` sees the counts so far after each unit."""
+    """Counts of the whole corpus in this process; `mentions_url(i)` names the file of the i-th unit's mentions."""
     counts = Counts(max_examples=settings.max_examples)
-    for unit in all_units:
-        counts.merge(count_unit(source, unit, settings))
-        if on_unit:
-            on_unit(counts)
+    for i, unit in enumerate(all_units):
+        counts.merge(count_unit(source, unit, settings, mentions_url(i), on_block))
     return counts
+
+
+def merge_tables(tables: Iterable[pa.Table]) -> pa.Table:
+    """Counts as tables, merged: what a node of the merging tree does."""
+    merged = Counts()
+    for table in tables:
+        merged.merge(Counts.from_table(table))
+    return merged.to_table()
+
+
+def write_index(
+    mention_urls: Iterable[str], pool: ConceptPool, url: str, rows_per_group: int = 16384
+) -> None:
+    """The caption index of the corpus as one parquet file, images in the order of the units.
+
+    Its bytes do not depend on how the corpus was cut into units.
+    """
+    with fsspec.open(url, "wb") as sink, pq.ParquetWriter(sink, INDEX, compression="zstd") as writer:
+        waiting = INDEX.empty_table()
+        for mentions in mention_urls:
+            with fsspec.open(mentions, "rb") as file:
+                table = pq.read_table(file)
+            ids = pa.array([pool.ids_of(names) for names in table["names"].to_pylist()], _IDS)
+            waiting = pa.concat_tables([waiting, pa.table([table["image"], ids], schema=INDEX)])
+            while waiting.num_rows >= rows_per_group:
+                writer.write_table(waiting.slice(0, rows_per_group).combine_chunks())
+                waiting = waiting.slice(rows_per_group)
+        if waiting.num_rows:
+            writer.write_table(waiting.combine_chunks())

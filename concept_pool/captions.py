@@ -7,6 +7,7 @@ byte range of a text file. `units` lists them, `read_unit` yields the images of 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import tarfile
@@ -37,7 +38,7 @@ class CaptionSettings:
     kind: Literal["coco", "webdataset", "parquet", "tsv", "text"] = "coco"
     captions: str = ""
     caption_column: str = "caption"
-    block_images: int = 5000
+    block_images: int = 1000
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -48,14 +49,14 @@ class CaptionSettings:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of the corpus: `start` and `stop` are bytes (text, tsv) or row groups (parquet)."""
+    """A part of the corpus: `start` and `stop` are bytes (text, tsv), row groups (parquet) or images (coco)."""
 
     url: str
     start: int = 0
     stop: int = -1
 
 
-def units(settings: CaptionSettings, unit_bytes: int = 32 << 20) -> list[Unit]:
+def units(settings: CaptionSettings, unit_bytes: int = 4 << 20) -> list[Unit]:
     """The units of the corpus, in a fixed order. FileNotFoundError where a pattern matches nothing."""
     found = []
     for url in _expand(settings.captions):
@@ -63,6 +64,9 @@ def units(settings: CaptionSettings, unit_bytes: int = 32 << 20) -> list[Unit]:
             with fsspec.open(url, "rb") as file:
                 groups = pq.ParquetFile(file).num_row_groups
             found += [Unit(url, group, group + 1) for group in range(groups)]
+        elif settings.kind == "coco":
+            n, step = len(_load_coco(url)), settings.block_images
+            found += [Unit(url, start, min(start + step, n)) for start in range(0, n, step)]
         elif settings.kind in ("tsv", "text") and not url.endswith((".gz", ".bz2", ".zst", ".xz")):
             fs, path = fsspec.core.url_to_fs(url)
             size = fs.size(path)
@@ -87,7 +91,7 @@ def blocks(settings: CaptionSettings, unit: Unit) -> Iterator[list[_IMAGE_CAPTIO
 def read_unit(settings: CaptionSettings, unit: Unit) -> Iterator[_IMAGE_CAPTIONS]:
     """(image key, its captions) of every image of the unit. ValueError where a file is not of its kind."""
     if settings.kind == "coco":
-        yield from _read_coco(unit)
+        yield from _load_coco(unit.url)[unit.start : unit.stop]
     elif settings.kind == "webdataset":
         yield from _read_tar(unit, settings.caption_column)
     elif settings.kind == "parquet":
@@ -112,17 +116,21 @@ def _expand(patterns: str) -> list[str]:
     return urls
 
 
-def _read_coco(unit: Unit) -> Iterator[_IMAGE_CAPTIONS]:
-    with fsspec.open(unit.url, "rb") as file:
-        content = json.load(file)
+@functools.lru_cache(maxsize=1)
+def _load_coco(url: str) -> list[_IMAGE_CAPTIONS]:
+    """(image id, captions) of a COCO captions file, by image id; remembered, since its units share it."""
+    with fsspec.open(url, "rb") as file:
+        try:
+            content = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{url} is no JSON file: {error}") from error
     try:
         images: dict[Any, list[str]] = {image["id"]: [] for image in content.get("images", [])}
         for annotation in content["annotations"]:
-            images.setdefault(annotation["image_id"], []).append(annotation["caption"])
+            images.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{unit.url} is no COCO captions file: no {error} in it") from error
-    for image_id in sorted(images):
-        yield str(image_id), images[image_id]
+        raise ValueError(f"{url} is no COCO captions file: {error!r}") from error
+    return [(str(image_id), images[image_id]) for image_id in sorted(images, key=lambda i: (str(type(i)), i))]
 
 
 def _read_parquet(unit: Unit, column: str) -> Iterator[_IMAGE_CAPTIONS]:

@@ -16,7 +16,8 @@ import unicodedata
 _QUOTES = str.maketrans(
     {
         **dict.fromkeys("‘’´`", "'"), **dict.fromkeys("“”„«»", '"'), **dict.fromkeys("–—", " - "),
-        **dict.fromkeys("‐‑", "-"), "…": " ... ", "\u00a0": " ", "\u200b": "",
+        **dict.fromkeys("‐‑", "-"), **dict.fromkeys("©®™\u00a0", " "),
+        "…": " ... ", "\u200b": "",
     }
 )  # fmt: skip
 _MARKUP = re.compile(r"<[^<>]{0,200}>|\[[A-Z_]{2,}\]")
@@ -34,14 +35,15 @@ _DEBRIS = re.compile(
     r"(?:photos?|photography|images?|pictures?|vectors?|illustrations?|footage|video)\b"
     r"|\broyalty[ -]free\b|\ball rights reserved\b|\bcopyright\b|\bclick (?:here|to enlarge)\b"
     r"|\b(?:image|photo|picture|page|slide|part|no|number|figure|fig)\.? ?#? ?\d+(?: ?(?:of|/) ?\d+)?"
-    r"|\b\d+ ?x ?\d+ ?(?:px|pixels)?\b|[©®™]",
+    r"|\b\d+ ?x ?\d+ ?(?:px|pixels)?\b",
     re.I,
 )  # fmt: skip
+#: What every match of `_DEBRIS` and `_CREDIT` holds; most captions hold none of it and skip those two.
+_DEBRIS_SIGNS = re.compile(r"\d|stock|royalty|reserved|copyright|click| by | courtesy | credit", re.I)
 _CREDIT = re.compile(
     r"\b(?:[Pp]hoto|[Pp]hotograph|[Ii]mage|[Pp]icture)s? (?:by|courtesy of|credit:?) [A-Z]\w+(?: [A-Z]\w+)*"
 )
 _HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")
-_SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z][A-Za-z']*")
 
 
@@ -54,19 +56,23 @@ def clean_caption(caption: str, max_chars: int = 1000) -> str:
         text = html.unescape(text).translate(_QUOTES)
     if "<" in text or "[" in text:
         text = _MARKUP.sub(" , ", text)
-    if "." in text or "@" in text or "#" in text or "_" in text or "/" in text:
+    if "." in text[:-2] or "@" in text or "#" in text or "_" in text or "/" in text:
         text = _HANDLE.sub(" ", _FILE.sub(" ", _ADDRESS.sub(" ", text)))
         text = text.replace("/", " / ").replace("_", " ")
-    text = _DEBRIS.sub(" , ", _CREDIT.sub(" , ", text))
-    text = _SPACE.sub(" ", _HYPHEN.sub(" ", text)).strip(" ,;:|-*\"'")
+    if _DEBRIS_SIGNS.search(text):
+        text = _DEBRIS.sub(" , ", _CREDIT.sub(" , ", text))
+    if "-" in text:
+        text = _HYPHEN.sub(" ", text)
+    text = " ".join(text.split()).strip(" ,;:|-*\"'")
     return _truecase(text)
 
 
 def _truecase(text: str) -> str:
     """Lower-case a title or a shout; else only the first word, if it is capitalised in the usual way."""
-    words = [word for word in _WORD.findall(text) if len(word) > 3]
-    if len(words) >= 2 and sum(word[0].isupper() for word in words) >= 0.8 * len(words):
-        return text.lower()
+    if text.isupper() or sum(map(str.isupper, text)) > 1:
+        words = [word for word in _WORD.findall(text) if len(word) > 3]
+        if len(words) >= 2 and sum(word[0].isupper() for word in words) >= 0.8 * len(words):
+            return text.lower()
     first = _WORD.match(text)
     if first and (first[0][1:].islower() or len(first[0]) == 1):
         return text[0].lower() + text[1:]

@@ -122,6 +122,20 @@ class Counts:
                     counts.examples[name] = tuple((_rank(caption), caption) for caption in row["examples"])
         return counts
 
+    @classmethod
+    def from_concepts(cls, concepts: pa.Table, rejected: pa.Table, about: dict, max_examples: int) -> Counts:
+        """The counts behind a pool's tables; bare counts of a pool that was imported from a list are kept too."""
+        counts = cls(max_examples, int(about.get("n_images", 1)), int(about.get("n_captions", 0)))
+        for row in concepts.to_pylist():
+            name = row["name"]
+            counts.within[name] = row["n_images_within"]
+            counts.images[name], counts.mentions[name] = row["n_images"], row["n_mentions"]
+            if row["examples"]:
+                counts.examples[name] = tuple((_rank(text), text) for text in row["examples"][:max_examples])
+        for row in rejected.to_pylist():
+            counts.rejected[(row["word"], row["reason"])] = row["n_mentions"]
+        return counts
+
 
 def count_block(captions_per_image: list[list[str]], parser: Parser) -> tuple[Counts, list[list[str]]]:
     """Counts of a block of images, and the names that each image's captions mention (sorted).

@@ -29,9 +29,9 @@ _PLURAL_RULES = (
     ("s", ""), ("ves", "f"), ("ves", "fe"), ("ies", "y"), ("men", "man"), ("ches", "ch"), ("shes", "sh"),
     ("xes", "x"), ("zes", "z"), ("ses", "s"), ("oes", "o"),
 )  # fmt: skip
-#: For plurals that the tables do not hold: what most English nouns do.
+_REMEMBERED = 100_000
+#: For plurals that the tables do not hold, which are new words ("selfies") or misspelt ones.
 _UNKNOWN_RULES = (
-    ("ies", "y"),
     ("ches", "ch"),
     ("shes", "sh"),
     ("sses", "ss"),
@@ -71,6 +71,8 @@ class Singulars:
             return word
         found = self._seen.get(word)
         if found is None:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
             found = self._seen[word] = self._singular(word)
         return found
 

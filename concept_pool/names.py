@@ -60,9 +60,12 @@ class NameReader:
         names: dict[str, None] = {}
         rejected: Rejects = {}
         words = [word.lower() for word, _ in tokens]
-        i = 0
+        i = end = 0
         while i < len(tokens):
             fixed = self._fixed_length(words, i)
+            if not fixed and 0 < i == end and self._is_stray_verb(words[i]):
+                i += 1
+                continue
             if not fixed and not self._starts_run(tokens, words, i, rejected):
                 i += 1
                 continue
@@ -128,17 +131,23 @@ class NameReader:
         end = start + (fixed or 1)
         while (
             end < len(tokens)
-            and tokens[end - 1][1] not in _PLURAL
+            and not self._is_plural(tokens, words, end - 1)
             and self._is_noun(tokens[end], words[end], {})
             and not self._fixed_length(words, end)
-            and not (words[end].endswith("ing") and words[end] in self.lexicon.not_visible)
+            and not self._is_stray_verb(words[end])
         ):
             end += 1
         return end
 
     def _joins_fixed(self, tokens: list[Token], words: list[str], end: int) -> bool:
         """Whether a fixed name follows directly, so that the run before it only says more about it."""
-        return tokens[end - 1][1] not in _PLURAL and bool(self._fixed_length(words, end))
+        return not self._is_plural(tokens, words, end - 1) and bool(self._fixed_length(words, end))
+
+    def _is_plural(self, tokens: list[Token], words: list[str], i: int) -> bool:
+        return tokens[i][1] in _PLURAL or words[i] in IRREGULAR_PLURALS
+
+    def _is_stray_verb(self, word: str) -> bool:
+        return word.endswith("ing") and word in self.lexicon.not_visible
 
     def _name(
         self, tokens: list[Token], words: list[str], start: int, end: int, fixed: int, rejected: Rejects

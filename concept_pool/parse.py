@@ -33,6 +33,7 @@ class Parser:
         self.settings = settings
         self.lexicon = Lexicon.load(settings)
         self._spelling = self.lexicon.spelling_pattern()
+        self._spelling_starts = {form.split()[0] for form in self.lexicon.spellings}
         self._tagger: Tagger | None = None
         self._reader: NameReader | None = None
         self._cache: OrderedDict[str, Parsed] = OrderedDict()
@@ -76,6 +77,8 @@ class Parser:
     def clean(self, caption: str) -> str:
         """The text that the tagger reads: without debris, in the usual case, one spelling a word."""
         text = clean_caption(caption, self.settings.max_caption_chars)
+        if self._spelling_starts.isdisjoint(text.lower().split()):
+            return text
         return self._spelling.sub(lambda found: self.lexicon.spellings[found[0].lower()], text)
 
     def _remember(self, text: str, parsed: Parsed) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,18 +86,23 @@ class ConceptPool:
         is_class = {name: counts.images[name] >= settings.min_count or name in extra for name in names}
         order = sorted(names, key=lambda name: (not is_class[name], -counts.images[name], name))
         aliases = _aliases_by_name(lexicon.aliases)
-        rows = {
-            "concept_id": range(len(order)),
-            "name": order,
-            "aliases": [aliases.get(name, []) for name in order],
-            "n_images": [counts.images[name] for name in order],
-            "n_mentions": [counts.mentions[name] for name in order],
-            "n_images_within": [counts.within[name] for name in order],
-            "meets_threshold": [counts.images[name] >= settings.min_count for name in order],
-            "is_class": [is_class[name] for name in order],
-            "examples": [[caption for _, caption in counts.examples.get(name, ())] for name in order],
-        }
-        rejected = sorted(counts.rejected.items(), key=lambda item: (-item[1], item[0]))
+        rows = [
+            {
+                "name": name,
+                "aliases": aliases.get(name, []),
+                "n_images": counts.images[name],
+                "n_mentions": counts.mentions[name],
+                "n_images_within": counts.within[name],
+                "meets_threshold": counts.images[name] >= settings.min_count,
+                "is_class": is_class[name],
+                "examples": [caption for _, caption in counts.examples.get(name, ())],
+            }
+            for name in order
+        ]
+        rejected = [
+            {"word": word, "reason": reason, "n_mentions": n}
+            for (word, reason), n in sorted(counts.rejected.items(), key=lambda item: (-item[1], item[0]))
+        ]
         about = {
             "n_images": counts.n_images,
             "n_captions": counts.n_captions,
@@ -106,16 +111,7 @@ class ConceptPool:
             "lexicon": lexicon.hash,
             "opaque": sorted(lexicon.opaque),
         }
-        return cls(
-            pa.table(
-                {name: pa.array(rows[name], CONCEPTS.field(name).type) for name in CONCEPTS.names}, CONCEPTS
-            ),
-            pa.Table.from_pylist(
-                [{"word": word, "reason": reason, "n_mentions": n} for (word, reason), n in rejected],
-                REJECTED,
-            ),
-            about,
-        )
+        return cls(concept_table(rows), pa.Table.from_pylist(rejected, REJECTED), about)
 
     def ids_of(self, names: Iterable[str]) -> list[int]:
         """Class ids of names, sorted and unique. An alias counts as its name; a name of several words that is
@@ -165,6 +161,14 @@ class ConceptPool:
                 f"{url}: concepts.parquet does not have the hash that pool.json names ({expected})"
             )
         return pool
+
+
+def concept_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """`CONCEPTS` of rows in id order; the row number becomes `concept_id`."""
+    columns = {name: [row[name] for row in rows] for name in CONCEPTS.names[1:]}
+    columns["concept_id"] = list(range(len(rows)))
+    arrays = [pa.array(columns[field.name], field.type) for field in CONCEPTS]
+    return pa.Table.from_arrays(arrays, schema=CONCEPTS)
 
 
 def _aliases_by_name(aliases: dict[str, str]) -> dict[str, list[str]]:

@@ -16,16 +16,43 @@ from importlib import resources
 from pathlib import Path
 
 _LEXICOGRAPHER = [
-    "adj", "adj", "adv", "tops", "act", "animal", "artifact", "attribute", "body", "cognition",
-    "communication", "event", "feeling", "food", "group", "location", "motive", "object", "person", "phenomenon", "plant",
-    "possession", "process", "quantity", "relation", "shape", "state", "substance", "time",
-]  # fmt: skip
+    "adj",
+    "adj",
+    "adv",
+    "tops",
+    "act",
+    "animal",
+    "artifact",
+    "attribute",
+    "body",
+    "cognition",
+    "communication",
+    "event",
+    "feeling",
+    "food",
+    "group",
+    "location",
+    "motive",
+    "object",
+    "person",
+    "phenomenon",
+    "plant",
+    "possession",
+    "process",
+    "quantity",
+    "relation",
+    "shape",
+    "state",
+    "substance",
+    "time",
+]
 _VISIBLE = frozenset(["animal", "artifact", "body", "food", "object", "person", "plant", "substance"])
 _PLACES = frozenset(["group", "location", "phenomenon", "shape", "tops"])
 _REASONS = {
     "act": "activity", "attribute": "attribute", "cognition": "abstract", "communication": "communication",
     "event": "event", "feeling": "abstract", "motive": "abstract", "possession": "abstract",
-    "process": "abstract", "quantity": "quantity", "relation": "abstract", "state": "state", "time": "time",
+    "process": "abstract", "quantity": "quantity",
+    "relation": "abstract", "state": "state", "time": "time",
 }  # fmt: skip
 
 
