@@ -70,9 +70,9 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
         "pool": record["pool"],
     }
     log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
-    todo = _todo(settings, plan, identity)
+    todo = parts_to_do(settings, plan, identity)
     run = _run(settings, plan, todo, stages.Job(settings, out, identity), runner) if todo else None
-    summary = _finish(settings, plan, identity, run)
+    summary = finish(settings, plan, identity, run)
     log.info("done in %.1f s", time.time() - started)
     return summary
 
@@ -134,7 +134,7 @@ def _vocabulary(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str
     return record
 
 
-def _todo(settings: BuildSettings, plan: Plan, identity: dict[str, str]) -> list[Part]:
+def parts_to_do(settings: BuildSettings, plan: Plan, identity: dict[str, str]) -> list[Part]:
     """The parts whose row is missing or is of another pool, or whose shard does not check out."""
     rows = shards.manifest_rows(plan.out)
     sizes = storage.listing(storage.join(plan.out, "shards"))
@@ -204,7 +204,7 @@ def _check_budget(settings: BuildSettings, n_rejected: int, n_samples: int) -> N
         )
 
 
-def _finish(
+def finish(
     settings: BuildSettings, plan: Plan, identity: dict[str, str], run: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Compares the manifest with the plan, writes the tables and the summary."""

@@ -1,0 +1,230 @@
+"""How good the photo teacher is on real photographs: COCO's own boxes by 80 names, and the pairs it would keep.
+
+1. Ground-truth boxes: top-1, top-5 and mean class accuracy over COCO's 80 names, for `roi` at several short sides
+   and for `crop`; all boxes, and those whose shorter side is at least 64 pixels.
+2. Pairs: captioned photos, a pool of their captions' concepts, 100 proposals an image. A kept pair is judged if its
+   box overlaps an object by IoU >= 0.5; it is right if its label names the object of the largest overlap
+   (`coco_names.json`: synonyms and kinds). Background has no truth in COCO, so those pairs are counted, not judged.
+
+Needs ../shared/data (REGIONPAIRS_SHARED) and the extra `photos`. CPU seconds an image are of this process, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torchvision.ops import box_iou
+
+from concept_pool.count import count_block
+from concept_pool.embed import embed_pool
+from concept_pool.parse import Parser
+from concept_pool.pool import ConceptPool
+from concept_pool.prompts import load_templates
+from concept_pool.settings import PoolSettings
+from pipeline import localizers, teachers
+from pipeline.align import Aligner, AlignSettings
+from pipeline.images import decode
+from pipeline.localizers.settings import LocalizerSettings
+from pipeline.teachers import Teacher
+from pipeline.teachers.settings import TeacherSettings
+from tests.shared_data import find_shared_data
+
+NAMES = json.loads((Path(__file__).parent / "coco_names.json").read_text())
+QUICK_TEMPLATES = ["a photo of a {}.", "a photo of the {}.", "{}.", "there is a {} in the scene."]
+
+
+@dataclasses.dataclass
+class Photo:
+    """An image with its true boxes [n, 4] in [0, 1], their classes (index into NAMES) and its captions."""
+
+    pixels: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    captions: list[str]
+
+
+def read_photos(root: Path, limit: int, captioned: bool) -> list[Photo]:
+    """COCO photos that have boxes; crowd regions are left out."""
+    instances = json.loads((root / "instances.json").read_text())
+    names = list(NAMES)
+    class_of = {c["id"]: names.index(c["name"]) for c in instances["categories"]}
+    captions, objects = defaultdict(list), defaultdict(list)
+    for row in json.loads((root / "captions.json").read_text())["annotations"]:
+        captions[row["image_id"]].append(row["caption"])
+    for row in instances["annotations"]:
+        if not row.get("iscrowd"):
+            objects[row["image_id"]].append((row["bbox"], class_of[row["category_id"]]))
+    photos: list[Photo] = []
+    for image in instances["images"]:
+        found = objects[image["id"]]
+        if len(photos) == limit or not found or (captioned and not captions[image["id"]]):
+            continue
+        pixels, _ = decode((root / "images" / image["file_name"]).read_bytes())
+        height, width = pixels.shape[:2]
+        xywh = np.array([box for box, _ in found], np.float32)
+        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1) / [
+            width,
+            height,
+            width,
+            height,
+        ]
+        boxes = np.clip(boxes, 0, 1).astype(np.float32)
+        photos.append(Photo(pixels, boxes, np.array([label for _, label in found]), captions[image["id"]]))
+    return photos
+
+
+def encode(
+    teacher: Teacher, photos: list[Photo], boxes: list[np.ndarray]
+) -> tuple[list[torch.Tensor], float]:
+    """Region embeddings, and the CPU milliseconds an image took."""
+    out: list[torch.Tensor] = []
+    start = time.process_time()
+    for first in range(0, len(photos), 8):
+        part = photos[first : first + 8]
+        out += teacher.encode_regions([p.pixels for p in part], boxes[first : first + 8])
+    return out, 1000 * (time.process_time() - start) / len(photos)
+
+
+def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Top-1, top-5 and the mean over classes of top-1, in percent."""
+    rank = (logits > logits.gather(1, labels[:, None])).sum(dim=1)
+    classes = [float((rank[labels == c] == 0).float().mean()) for c in labels.unique()]
+    values = {
+        "top1": (rank == 0).float().mean(),
+        "top5": (rank < 5).float().mean(),
+        "mean_class": np.mean(classes),
+    }
+    return {key: round(100 * float(value), 1) for key, value in values.items()}
+
+
+def ground_truth(
+    photos: list[Photo], templates: list[str], variants: list[tuple[str, int]]
+) -> list[dict[str, Any]]:
+    """Part 1: a row a variant (features, short side)."""
+    labels = torch.from_numpy(np.concatenate([p.labels for p in photos]))
+    sides = torch.from_numpy(
+        np.concatenate(
+            [((p.boxes[:, 2:] - p.boxes[:, :2]) * p.pixels.shape[1::-1]).min(axis=1) for p in photos]
+        )
+    )
+    rows, concepts = [], None
+    for features, size in variants:
+        teacher = teachers.load(TeacherSettings(kind="photo", features=features, image_size=size))
+        if concepts is None:
+            concepts = torch.from_numpy(embed_pool(list(NAMES), templates, teacher.encode_text))
+        regions, ms = encode(teacher, photos, [p.boxes for p in photos])
+        logits = F.normalize(torch.cat(regions), dim=1) @ F.normalize(concepts, dim=1).T
+        large = sides >= 64
+        row = {"features": features, "short_side": size, "cpu_ms_an_image": round(ms), "boxes": len(labels)}
+        row |= accuracy(logits, labels) | {"large_boxes": int(large.sum())}
+        row |= {f"large_{key}": value for key, value in accuracy(logits[large], labels[large]).items()}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def pool_of(photos: list[Photo], min_count: int) -> tuple[ConceptPool, list[list[int]]]:
+    """The concepts of the photos' captions, and the ids that each photo's captions name."""
+    settings = PoolSettings(min_count=min_count)
+    counts, mentions = count_block([p.captions for p in photos], Parser(settings))
+    pool = ConceptPool.from_counts(counts, settings)
+    return pool, [pool.ids_of(names) for names in mentions]
+
+
+def judge(
+    photo: Photo, boxes: np.ndarray, labels: list[str], kept: np.ndarray, exact: list[set[str]]
+) -> tuple[int, int]:
+    """(judged, right) of one image's kept pairs."""
+    overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(photo.boxes)).numpy()
+    judged = [r for r in np.flatnonzero(kept) if overlap[r].max() >= 0.5]
+    right = sum(labels[r] in exact[photo.labels[overlap[r].argmax()]] for r in judged)
+    return len(judged), right
+
+
+def pairs(
+    photos: list[Photo], templates: list[str], min_count: int, grid: list[AlignSettings]
+) -> list[dict[str, Any]]:
+    """Part 2: a row for every alignment setting."""
+    pool, mentioned = pool_of(photos, min_count)
+    localizer = localizers.load(LocalizerSettings(kind="rpn-lite", max_proposals=100))
+    boxes = [localizer([p.pixels])[0].boxes_xyxy_norm for p in photos]
+    teacher = teachers.load(TeacherSettings(kind="photo"))
+    regions, _ = encode(teacher, photos, boxes)
+    concepts = torch.from_numpy(embed_pool(pool.names, templates, teacher.encode_text))
+    accepted = [set(names) for names in NAMES.values()]
+    rows = []
+    for settings in grid:
+        found = Aligner(concepts, settings)(regions, mentioned, boxes)
+        counts = np.array(
+            [
+                judge(p, b, [pool.names[i] for i in a.topk_ids[:, 0]], a.kept, accepted)
+                for p, b, a in zip(photos, boxes, found, strict=True)
+            ]
+        ).sum(axis=0)
+        kept = sum(int(a.kept.sum()) for a in found)
+        row = {"concepts": len(pool.names), "policy": settings.policy, "tau": settings.tau}
+        row |= {
+            "bonus": settings.blend_bonus,
+            "threshold": settings.threshold,
+            "pair_nms_iou": settings.pair_nms_iou,
+        }
+        row |= {"regions": sum(map(len, boxes)), "kept": kept, "judged": int(counts[0])}
+        row["precision"] = round(100 * counts[1] / max(1, counts[0]), 1)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def alignment_grid(quick: bool) -> list[AlignSettings]:
+    taus = [0.07] if quick else [0.05, 0.07, 0.1]
+    thresholds = [0.1, 0.3] if quick else [0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
+    return [
+        AlignSettings(policy=policy, tau=tau, threshold=threshold, blend_bonus=bonus)
+        for tau in taus
+        for policy, bonuses in (("pool", [0.0]), ("blend", [2.0, 3.0, 4.0]), ("caption", [0.0]))
+        for bonus in (bonuses[1:2] or bonuses if quick else bonuses)
+        for threshold in thresholds
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="40 images, fewer variants: under 50 s on 2 cores"
+    )
+    parser.add_argument(
+        "--min-count", type=int, default=3, help="images that must name a concept (default: %(default)s)"
+    )
+    parser.add_argument("--part", choices=["both", "truth", "pairs"], default="both")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data = find_shared_data()
+    if data is None:
+        raise SystemExit("no ../shared/data beside the checkout: set REGIONPAIRS_SHARED")
+    root, quick = data / "coco_photos", arguments.quick
+    templates = QUICK_TEMPLATES if quick else load_templates(None)
+    variants = [("roi", 384), ("roi", 480), ("roi", 640), ("roi", 800), ("crop", 224)]
+    truth, aligned = [], []
+    if arguments.part != "pairs":
+        truth = ground_truth(
+            read_photos(root, 30 if quick else -1, False), templates, [("roi", 480)] if quick else variants
+        )
+    if arguments.part != "truth":
+        photos = read_photos(root, 40 if quick else -1, True)
+        aligned = pairs(photos, templates, arguments.min_count, alignment_grid(quick))
+    print(json.dumps({"ground_truth": truth, "pairs": aligned}))
+
+
+if __name__ == "__main__":
+    main()

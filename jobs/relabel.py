@@ -1,0 +1,64 @@
+"""Gives a dataset with stored region embeddings other labels, in a folder beside it: no image is decoded.
+
+    python jobs/relabel.py DATASET --out /data/relabelled --align.policy pool --align.threshold 0.2
+    python jobs/relabel.py DATASET --out /data/relabelled --labels /data/other_pool
+
+DATASET was built with --align.region_embeddings fp16 (or int8). Its settings are the defaults; `align.*`,
+`pool.templates` and `pool.ensemble` may differ. --labels FOLDER takes another concept pool. The same command again goes
+on where it stopped. Exit codes as of build_pairs.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+
+from jobs.arguments import parse
+from jobs.build_pairs import report
+from pipeline import storage
+from pipeline.build import Incomplete, Refused
+from pipeline.relabel import relabel
+from pipeline.settings import BuildSettings, validate
+
+
+def main(argv: list[str] | None = None) -> int:
+    first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    first.add_argument("dataset", help="folder or URL of the dataset to relabel")
+    first.add_argument("--labels", help="folder of another concept pool (default: the dataset's own)")
+    own, rest = first.parse_known_args(argv)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+    )
+    try:
+        settings = _settings(own.dataset, rest)
+        summary = relabel(own.dataset, settings, own.labels)
+    except Refused as e:
+        print(
+            "out was made with something else; use another folder:",
+            *e.differences,
+            sep="\n  ",
+            file=sys.stderr,
+        )
+        return 2
+    except Incomplete as e:
+        print(f"incomplete: {e}", file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError) as e:
+        print(f"relabel.py: {e}", file=sys.stderr)
+        return 2
+    print(report(settings.out, summary))
+    return 0
+
+
+def _settings(dataset: str, argv: list[str]) -> BuildSettings:
+    """The dataset's own settings with `argv` on top."""
+    with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
+        file.write(storage.read_bytes(storage.join(storage.absolute(dataset), "settings.yaml")))
+        file.flush()
+        return parse(BuildSettings, ["--config", file.name, *argv], validate=validate)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
