@@ -20,7 +20,7 @@ from evaluation.scaling import mean_interval
 from evaluation.truth import TruthSettings
 from evaluation.variants import write_variant
 from jobs.arguments import parse
-from jobs.students import measure, student_metrics
+from jobs.students import Examiner, student_metrics
 from training.settings import LossSettings, TrainSettings
 
 log = logging.getLogger("regionpairs")
@@ -87,14 +87,15 @@ def main(argv: list[str] | None = None) -> int:
         write_variant(
             settings.dataset, str(out / "data" / variant), variant, known, threshold=settings.threshold
         )
-    teacher = measure(settings.train.student.encoder, None, settings.test)
-    log.info("teacher: region top-1 %.4f", teacher["regions"]["all"]["top1"])
+    examiner = Examiner(settings.train.student.encoder, settings.test)
+    teacher = row_of({"arm": "teacher", "seed": "", **examiner.teacher})
+    log.info("teacher: region top-1 %.4f", teacher["top1"])
     rows: list[dict[str, Any]] = []
     for seed in settings.seeds:
         for name in settings.arms:
-            rows.append(row_of(run(settings, name, seed)))
+            rows.append(row_of(run(settings, examiner, name, seed)))
             log.info("%s, seed %d: region top-1 %.4f", name, seed, rows[-1]["top1"])
-            write_results(out, settings.arms, rows, row_of({"arm": "teacher", "seed": "", **teacher}))
+            write_results(out, settings.arms, rows, teacher)
     return 0
 
 
@@ -109,7 +110,7 @@ def check(settings: LabelStudySettings) -> None:
         raise ValueError(f"arms: {', '.join(unknown)} not known; there are {', '.join(ARMS)}")
 
 
-def run(settings: LabelStudySettings, name: str, seed: int) -> dict[str, Any]:
+def run(settings: LabelStudySettings, examiner: Examiner, name: str, seed: int) -> dict[str, Any]:
     """The metrics of one arm's student."""
     arm, base = ARMS[name], settings.train
     train = replace(
@@ -119,7 +120,7 @@ def run(settings: LabelStudySettings, name: str, seed: int) -> dict[str, Any]:
         run=replace(base.run, out=str(Path(settings.out) / "runs"), seed=seed),
     )
     assert isinstance(train.loss, LossSettings)
-    return student_metrics(f"{name}-{seed}", train, settings.test, {"arm": name, "seed": seed})
+    return student_metrics(f"{name}-{seed}", train, examiner, {"arm": name, "seed": seed})
 
 
 def row_of(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One student of a study: trained, measured, and remembered in a JSON file, so that a study goes on where it stopped."""
+"""Students of one teacher: trained, measured, and remembered in JSON files, so that a study goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -16,8 +16,27 @@ from training.loop import train
 from training.settings import TrainSettings
 
 
+class Examiner:
+    """Measures a teacher and its students on one set of held-out images; texts are embedded once."""
+
+    def __init__(self, encoder: TeacherSettings, test: TruthSettings):
+        self._encoder = encoder
+        self._known = truth.in_memory(truth.load(test))
+        teacher = models.load_student(encoder, None)
+        self._tau = 1 / teacher.logit_scale
+        self._teacher = models.embed(teacher, self._known, load_templates(None), encoder.batch_images)
+        #: The zero-shot report of the teacher itself.
+        self.teacher = models.zero_shot_report(self._teacher, self._known, self._tau)
+
+    def __call__(self, checkpoint: str) -> dict[str, Any]:
+        """The zero-shot report of a student."""
+        student = models.load_student(self._encoder, checkpoint)
+        embedded = models.embed(student, self._known, [], self._encoder.batch_images, texts_of=self._teacher)
+        return models.zero_shot_report(embedded, self._known, self._tau)
+
+
 def student_metrics(
-    name: str, settings: TrainSettings, known: TruthSettings, about: dict[str, Any]
+    name: str, settings: TrainSettings, examiner: Examiner, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Trains into `settings.run.out`/`name` unless `metrics.json` is there; returns what that file holds.
 
@@ -29,18 +48,9 @@ def student_metrics(
         return json.loads(file.read_text())
     settings = replace(settings, run=replace(settings.run, out=str(out)))
     summary = train(settings)
-    report = measure(settings.student.encoder, str(out / "student.safetensors"), known)
     kept = {key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary}
-    metrics = {"name": name, **about, **kept, **report}
+    metrics: dict[str, Any] = {"name": name, **about, **kept, **examiner(str(out / "student.safetensors"))}
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(metrics, indent=1))
     os.replace(partial, file)
     return metrics
-
-
-def measure(encoder: TeacherSettings, checkpoint: str | None, known: TruthSettings) -> dict[str, Any]:
-    """The zero-shot report of a student, or of its teacher where `checkpoint` is None."""
-    model = models.load_student(encoder, checkpoint)
-    images = truth.load(known)
-    embedded = models.embed(model, images, load_templates(None), encoder.batch_images)
-    return models.zero_shot_report(embedded, images, 1 / model.logit_scale)
