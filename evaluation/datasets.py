@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 import yaml
 from safetensors.torch import load as load_tensors
@@ -16,9 +14,8 @@ from safetensors.torch import load as load_tensors
 from concept_pool.pool import ConceptPool
 from evaluation import boxes, pairs
 from evaluation.truth import TruthSet
-from pipeline import storage
+from pipeline import shards, storage
 from pipeline.align import AlignSettings, align
-from pipeline.shards import read_shard, unpack_arrays
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 POLICIES = ("pool", "caption", "blend")
@@ -39,14 +36,15 @@ class Stored:
 
 
 def read(dataset: str) -> Iterator[Stored]:
-    """Every sample, in the manifest's order."""
-    table = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(dataset, "manifest.parquet"))))
-    for row in table.to_pylist():
+    """Every sample of every committed shard, in order."""
+    for row in shards.manifest_rows(dataset).values():
         if not row["n_samples"]:
             continue
-        for _, members in read_shard(storage.read_bytes(storage.join(dataset, "shards", row["shard"]))):
+        for _, members in shards.read_shard(
+            storage.read_bytes(storage.join(dataset, "shards", row["shard"]))
+        ):
             meta = json.loads(members["json"])
-            arrays = unpack_arrays(members["npz"])
+            arrays = shards.unpack_arrays(members["npz"])
             regions = arrays.get("region_embeddings", np.zeros((len(arrays["objectness"]), 0))).astype(
                 np.float32
             )

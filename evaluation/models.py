@@ -49,8 +49,17 @@ def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
     return teacher
 
 
-def embed(model: Teacher, truth: TruthSet, templates: list[str], batch_images: int = 16) -> Embedded:
-    """Every true box, whole image, caption and class name of the set."""
+def embed(
+    model: Teacher,
+    truth: TruthSet,
+    templates: list[str],
+    batch_images: int = 16,
+    texts_of: Embedded | None = None,
+) -> Embedded:
+    """Every true box, whole image, caption and class name of the set.
+
+    texts_of: another model's embeddings of the same set, whose text tower this model shares.
+    """
     regions, images = [], []
     for start in range(0, len(truth.images), batch_images):
         batch = truth.images[start : start + batch_images]
@@ -59,15 +68,20 @@ def embed(model: Teacher, truth: TruthSet, templates: list[str], batch_images: i
             regions.append(embeddings[:-1])
             images.append(embeddings[-1])
     sizes = [len(image.labels) for image in truth.images]
+    if texts_of is None:
+        captions = model.encode_text([text for image in truth.images for text in image.captions])
+        classes = torch.from_numpy(embed_pool(truth.names, templates, model.encode_text))
+    else:
+        captions, classes = texts_of.captions, texts_of.classes
     texts = [len(image.captions) for image in truth.images]
     return Embedded(
         torch.cat(regions),
         np.concatenate([image.labels for image in truth.images]),
         np.repeat(np.arange(len(sizes)), sizes),
         torch.stack(images),
-        model.encode_text([text for image in truth.images for text in image.captions]),
+        captions,
         np.repeat(np.arange(len(texts)), texts),
-        torch.from_numpy(embed_pool(truth.names, templates, model.encode_text)),
+        classes,
     )
 
 

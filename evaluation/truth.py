@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -142,6 +142,12 @@ class TruthSet:
     names: list[str]
     novel: np.ndarray
     images: list[TrueImage]
+
+
+def in_memory(truth: TruthSet) -> TruthSet:
+    """The same set with its images loaded, for many passes over it."""
+    images = [replace(image, load=partial(np.asarray, image.load())) for image in truth.images]
+    return replace(truth, images=images)
 
 
 def load(settings: TruthSettings) -> TruthSet:

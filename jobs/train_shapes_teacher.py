@@ -73,7 +73,7 @@ def draw(path: Path, t: ShapesTeacherSettings, side: int) -> tuple[np.ndarray, l
             pictures[i] = shapes.draw_scene(t.seed, i, side, shapes.BASE_KINDS).image
         pictures.flush()
         os.replace(partial, file)
-    return np.load(file, mmap_mode="r"), captions, n_objects
+    return np.load(file, mmap_mode="r", allow_pickle=False), captions, n_objects
 
 
 def train(settings: TrainShapesTeacher, trainer: Trainer, scenes: Scenes, checkpoint: Path) -> None:
