@@ -48,7 +48,7 @@ class Plan:
     """scenes: training scenes (an epoch). epochs, seeds. measured: held-out scenes. lr: peak learning rate."""
 
     scenes: int = 1200
-    epochs: int = 8
+    epochs: int = 14
     seeds: tuple[int, ...] = (0, 1)
     measured: int = 100
     lr: float = 1e-3

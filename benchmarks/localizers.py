@@ -64,15 +64,15 @@ def size(kind: str) -> dict[str, Any]:
 
 
 def milliseconds(loaded: dict[str, localizers.Localizer], source: BoxSource, count: int) -> dict[str, float]:
-    """Median wall time an image, localizers taking turns on each of `count` images."""
+    """Median CPU time (one thread) an image, localizers taking turns on each of `count` images."""
     times: dict[str, list[float]] = {name: [] for name in loaded}
     for index in range(-2, count):  # two rounds of warm-up
         image = source[index % len(source)].image
         for name, localizer in loaded.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             localizer([image])
             if index >= 0:
-                times[name].append(time.perf_counter() - begun)
+                times[name].append(time.process_time() - begun)
     return {name: 1000 * statistics.median(values) for name, values in times.items()}
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Every kind, the cheapest first.
+KINDS = ("grid", "rpn-lite", "rpn", "detr", "dab-detr", "dn-detr", "ground-truth")
+
 
 @dataclass(frozen=True)
 class LocalizerSettings:
@@ -30,6 +33,8 @@ class LocalizerSettings:
     truth: str | None = None
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"localizer.kind must be one of {list(KINDS)}, not '{self.kind}'")
         if self.max_proposals < 1:
             raise ValueError(f"localizer.max_proposals must be at least 1, not {self.max_proposals}")
         if self.pre_nms_top_n < 1:

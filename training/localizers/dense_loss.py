@@ -21,7 +21,7 @@ def assign(
     centres: float32 [N, 2] pixels; boxes: float32 [M, 4] xyxy pixels.
     """
     if not len(boxes):
-        return torch.full((len(centres),), -1, dtype=torch.int64)
+        return torch.full((len(centres),), -1, dtype=torch.int64, device=centres.device)
     sides = torch.cat([centres[:, None] - boxes[None, :, :2], boxes[None, :, 2:] - centres[:, None]], dim=-1)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     near = (centres[:, None] - middle[None]).abs().amax(dim=-1) <= radius * stride
@@ -40,7 +40,7 @@ def assign(
 def ignored_cells(centres: torch.Tensor, areas: torch.Tensor) -> torch.Tensor:
     """Cells whose centre lies in any of the areas (xyxy): bool [N]."""
     if not len(areas):
-        return torch.zeros(len(centres), dtype=torch.bool)
+        return torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
     x, y = centres[:, :1], centres[:, 1:]
     return ((x > areas[:, 0]) & (x < areas[:, 2]) & (y > areas[:, 1]) & (y < areas[:, 3])).any(dim=1)
 

@@ -45,7 +45,7 @@ def test_mosaic_boxes_follow_the_pixels():
     out = mosaic(parts, 64, np.random.default_rng(0))
     for i in range(4):
         y, x = 32 * (i // 2), 32 * (i % 2)
-        found = np.asarray(bright_box(out.image[y : y + 32, x : x + 32])) + [x, y, x, y]
+        found = np.asarray(bright_box(out.image[y : y + 32, x : x + 32])) + np.asarray([x, y, x, y])
         np.testing.assert_allclose(out.boxes[i], found, atol=1.1)
 
 
