@@ -71,6 +71,7 @@ def train(
     resumed.
     """
     validate(settings)
+    read_manifest(settings.data.dataset)  # what is wrong with it is better said before models are built
     hooks = hooks or Hooks()
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
@@ -238,6 +239,7 @@ class _Stage:
         batches.close()
         done = (step - first_step) * self.settings.data.batch_images
         return {
+            **values,
             "step": step,
             "n_steps": self.n_steps,
             "finished": step >= self.n_steps,
@@ -246,7 +248,6 @@ class _Stage:
             "data_wait_share": total.waited_s / total.wall_s,
             "skipped": dict(self.loader.skipped),
             "peak_rss_gib": peak_rss_gib(),
-            **values,
             **{f"evaluation_{k}": v for k, v in evaluated.items()},
         }
 
