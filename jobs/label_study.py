@@ -28,10 +28,11 @@ log = logging.getLogger("regionpairs")
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of the table: a variant of the dataset (evaluation/variants.py) and changes to the losses."""
+    """One line of the table: a variant of the dataset (evaluation/variants.py), changes to the losses, a threshold."""
 
     variant: str
     loss: dict[str, Any] = field(default_factory=dict)
+    threshold: float | None = None
 
 
 #: Named as `--arms` names them.
@@ -39,6 +40,9 @@ ARMS: dict[str, Arm] = {
     "pool": Arm("pool"),
     "caption": Arm("caption"),
     "blend": Arm("blend"),
+    "pool-strict": Arm("pool", threshold=0.5),
+    "caption-strict": Arm("caption", threshold=0.5),
+    "blend-strict": Arm("blend", threshold=0.5),
     "oracle": Arm("oracle"),
     "image-text-only": Arm("caption", {"contrast_weight": 0.0, "distill_weight": 0.0}),
     "shuffled-captions": Arm("shuffled"),
@@ -60,7 +64,7 @@ class LabelStudySettings:
         out: folder of the variants, the runs and the table
         arms: which lines of the table to run
         seeds: of the training order; every arm sees the same ones
-        threshold: keep threshold of the variants
+        threshold: keep threshold of the variants; the `strict` arms have 0.5
         truth: what the dataset was made of; only `oracle` reads it
         test: held-out images that students are measured on
     """
@@ -83,10 +87,9 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     known = truth.load(settings.truth) if "oracle" in settings.arms else None
-    for variant in sorted({ARMS[name].variant for name in settings.arms}):
-        write_variant(
-            settings.dataset, str(out / "data" / variant), variant, known, threshold=settings.threshold
-        )
+    for arm in (ARMS[name] for name in settings.arms):
+        threshold = threshold_of(settings, arm)
+        write_variant(settings.dataset, data_of(settings, arm), arm.variant, known, threshold=threshold)
     examiner = Examiner(settings.train.student.encoder, settings.test)
     teacher = row_of({"arm": "teacher", "seed": "", **examiner.teacher})
     log.info("teacher: region top-1 %.4f", teacher["top1"])
@@ -115,12 +118,22 @@ def run(settings: LabelStudySettings, examiner: Examiner, name: str, seed: int) 
     arm, base = ARMS[name], settings.train
     train = replace(
         base,
-        data=replace(base.data, dataset=str(Path(settings.out) / "data" / arm.variant)),
+        data=replace(base.data, dataset=data_of(settings, arm)),
         loss=replace(base.loss, **arm.loss) if arm.loss else base.loss,
         run=replace(base.run, out=str(Path(settings.out) / "runs"), seed=seed),
     )
     assert isinstance(train.loss, LossSettings)
     return student_metrics(f"{name}-{seed}", train, examiner, {"arm": name, "seed": seed})
+
+
+def threshold_of(settings: LabelStudySettings, arm: Arm) -> float:
+    """An arm's own threshold, or the study's."""
+    return settings.threshold if arm.threshold is None else arm.threshold
+
+
+def data_of(settings: LabelStudySettings, arm: Arm) -> str:
+    """The folder of an arm's variant of the dataset."""
+    return str(Path(settings.out) / "data" / f"{arm.variant}-{threshold_of(settings, arm):g}")
 
 
 def row_of(metrics: dict[str, Any]) -> dict[str, Any]:
