@@ -3,8 +3,8 @@
     ray job submit --working-dir . -- python jobs/build_pairs.py --config configs/demo.yaml --out /data/demo
     python jobs/build_pairs.py --config configs/photos.yaml --runtime local --out /data/photos ...
 
-Exit codes: 0 complete; 1 samples lost or more rejects than the budget; 2 a setting is wrong or the folder was made
-with other settings. The same command again goes on where it stopped.
+Without any argument it builds the demo. The same command again goes on where it stopped. Exit codes: 0 complete;
+1 samples lost or more rejects than the budget; 2 a setting is wrong or the folder was made with other settings.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from jobs.arguments import parse
@@ -19,10 +20,12 @@ from pipeline import storage
 from pipeline.build import Incomplete, Refused, Runner, build
 from pipeline.settings import BuildSettings, validate
 
+DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 log = logging.getLogger("regionpairs")
 
 
 def main(argv: list[str] | None = None) -> int:
+    argv = (sys.argv[1:] if argv is None else argv) or ["--config", str(DEMO)]
     settings = parse(BuildSettings, argv, description=__doc__ or "", validate=check)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
