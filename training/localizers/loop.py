@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -32,6 +33,16 @@ def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
         return (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes beside and renames, so that a killed run leaves the last good file."""
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 class Trainer:
@@ -102,19 +113,16 @@ class Trainer:
                 mean.copy_(value)
 
     def save(self, path: Path) -> None:
-        """The whole state, written beside and renamed: a killed run leaves the last good one."""
+        """The whole state."""
         state = {
             "model": self._task.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
         }
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        replace_file(path, buffer.getvalue())
 
     def restore(self, path: Path) -> None:
         """Continues from `save`."""

@@ -15,7 +15,7 @@ from pipeline.localizers.network import NetworkLocalizer, Proposer
 from training.localizers.average_recall import average_recall, propose_all
 from training.localizers.batches import Mixture
 from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
-from training.localizers.loop import Trainer
+from training.localizers.loop import Trainer, replace_file
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings
 from training.localizers.tasks import task_for
 
@@ -108,5 +108,5 @@ def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -
         report(step, numbers)
         if last or step % settings.checkpoint_every == 0:
             trainer.save(out / CHECKPOINT)
-            (out / WEIGHTS).write_bytes(task.weights(trainer.averaged))
+            replace_file(out / WEIGHTS, task.weights(trainer.averaged))
     return out / WEIGHTS
