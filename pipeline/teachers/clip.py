@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.devices import resolve_device
+from pipeline.teachers.folding import fold_batch_norms
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings
@@ -40,7 +41,7 @@ class ClipTeacher:
             self.dim = _width(visual, side)
             self._regions = CropTower(visual, self.dim, Preprocess(side, side, side, mean, std), settings)
         else:
-            encoder = region_encoder(visual)
+            encoder = region_encoder(fold_batch_norms(visual))
             short = settings.image_size or SHORT_SIDE
             longest = round(short * LONG_OVER_SHORT)
             self.dim = encoder.dim

@@ -17,9 +17,9 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.models.efficientnet import EfficientNet
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.devices import resolve_device
+from pipeline.teachers.folding import fold_batch_norms
 from pipeline.teachers.imagenet import load_class_embeddings
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder, average_under
@@ -30,13 +30,6 @@ from pipeline.teachers.tower import CropTower, Hardware, Tower
 IMAGE_SIZE = 480
 CROP_SIZE = 224
 LOGIT_SCALE = 20.0
-
-#: Which convolution each batch norm of EfficientNet-Lite0 follows, by the class of the block that holds them.
-CONVOLUTIONS_AND_NORMS = {
-    "EfficientNet": (("conv_stem", "bn1"), ("conv_head", "bn2")),
-    "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
-    "InvertedResidual": (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
-}
 
 
 def classifier_file() -> str:
@@ -54,17 +47,8 @@ def load_classifier(path: str) -> EfficientNet:
     if [tuple(w.shape) for w in weights.values()] != [tuple(w.shape) for w in ours.values()]:
         raise ValueError(f"{path} does not hold an EfficientNet-Lite0")
     model.load_state_dict(dict(zip(ours, weights.values(), strict=True)))
-    return _folded(model.eval().requires_grad_(False))
-
-
-def _folded(model: EfficientNet) -> EfficientNet:
-    """Every batch norm folded into the convolution before it: the same function in two thirds of the time."""
-    for module in model.modules():
-        for convolution, norm in CONVOLUTIONS_AND_NORMS.get(type(module).__name__, ()):
-            batch_norm = getattr(module, norm)
-            setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), batch_norm))
-            setattr(module, norm, batch_norm.act)
-    return model
+    fold_batch_norms(model)
+    return model.requires_grad_(False)
 
 
 class ConseRegions(RegionEncoder):

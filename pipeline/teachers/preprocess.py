@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,23 +53,22 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def crops(image: np.ndarray, boxes_xyxy_norm: np.ndarray, size: int) -> np.ndarray:
-    """Each box of the image, squashed to size x size: uint8 [R, size, size, 3]. Boxes are cut at sub-pixel edges."""
+    """Each box of the image, squashed to size x size: uint8 [R, size, size, 3].
+
+    A box is cut at whole pixels (its edges rounded outwards, at least one pixel) and sees nothing outside of them.
+    """
     height, width = image.shape[:2]
     picture = Image.fromarray(image)
     out = np.empty((len(boxes_xyxy_norm), size, size, 3), np.uint8)
     for row, (x0, y0, x1, y1) in enumerate(boxes_xyxy_norm.tolist()):
-        box = _at_least_a_pixel(x0 * width, x1 * width, width) + _at_least_a_pixel(
-            y0 * height, y1 * height, height
-        )
-        cut = (box[0], box[2], box[1], box[3])
-        out[row] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=cut))
+        left, right = _pixels(x0 * width, x1 * width, width)
+        top, bottom = _pixels(y0 * height, y1 * height, height)
+        cut = picture.crop((left, top, right, bottom))
+        out[row] = np.asarray(cut.resize((size, size), Image.Resampling.BICUBIC))
     return out
 
 
-def _at_least_a_pixel(low: float, high: float, limit: int) -> tuple[float, float]:
-    """The interval, cut to [0, limit] and widened to one pixel where it is narrower."""
-    low, high = max(0.0, low), min(float(limit), high)
-    if high - low >= 1.0:
-        return low, high
-    low = min(max(0.0, (low + high - 1.0) / 2.0), limit - 1.0)
-    return low, low + 1.0
+def _pixels(low: float, high: float, limit: int) -> tuple[int, int]:
+    """The whole pixels that [low, high] touches inside [0, limit], at least one."""
+    first = min(max(0, math.floor(low + 1e-3)), limit - 1)
+    return first, min(max(first + 1, math.ceil(high - 1e-3)), limit)

@@ -18,7 +18,7 @@ class TeacherSettings:
         image_size: short side in pixels of the image the teacher sees; 0: the teacher's own default
         precision: fp32 | bf16 | fp16
         batch_images: images in one encoder pass
-        channels_last: lay tensors out channels last (often faster on GPUs and for bf16)
+        channels_last: lay tensors out channels last (faster for convolutions on CPUs and GPUs)
         compile: run the encoder through torch.compile (a minute at the start)
         resize_threads: threads that resize the next images while the encoder runs; 0: none
     """
@@ -31,6 +31,6 @@ class TeacherSettings:
     image_size: int = 0
     precision: str = "fp32"
     batch_images: int = 8
-    channels_last: bool = False
+    channels_last: bool = True
     compile: bool = False
     resize_threads: int = 1

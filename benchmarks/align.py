@@ -1,0 +1,188 @@
+"""What a region costs: open_clip region encoders against the ways one would do it by hand. torch and open_clip, no Ray.
+
+For each model and number of boxes, on photographs of 800 px (short side) made of noise, random weights (the arithmetic is
+the same), five ways in one process, interleaved (A B C D E, A B C D E, ...), medians:
+
+  ours     the teacher as it is: uint8 images in, embeddings out
+  ceiling  the same encoder on a batch that lies ready on the device: nothing but its own arithmetic
+  single   one image at a time through the model's own modules (RoIAlign, layer4, the whole attention pool), as the
+           released RegionCLIP extractor does; for a ViT our own encoder, one image at a time
+  crop     every box cut out, resized to 224 px and encoded apart (timed on `--crops` boxes an image and scaled)
+  align    softmax over a pool of 4764 concepts, for scale
+
+vs_* are rates: ours / the other. `share_of_peak` is the encoder's FLOP/s over those of a 2048^3 matrix product here.
+On a GPU: `--device cuda --images 8 --precision bf16`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.ops import roi_align
+
+from pipeline.align import Aligner, AlignSettings
+from pipeline.teachers.clip import ClipTeacher
+from pipeline.teachers.preprocess import resize
+from pipeline.teachers.region_encoder import rois_of
+from pipeline.teachers.settings import TeacherSettings
+from pipeline.teachers.tower import Tower
+
+
+def make_inputs(n_images: int, n_boxes: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Landscape images of one size, and boxes of all sizes (sides between 0.05 and 0.6 of the image)."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (800, 1056, 3), dtype=np.uint8) for _ in range(n_images)]
+    boxes = []
+    for _ in range(n_images):
+        sides = rng.uniform(0.05, 0.6, (n_boxes, 2))
+        corner = rng.uniform(0, 1 - sides)
+        boxes.append(np.concatenate([corner, corner + sides], axis=1).astype(np.float32))
+    return images, boxes
+
+
+def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def by_hand(visual: Any, batch: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """RN50 regions of one image through the model's own modules alone."""
+    features = visual.layer3(visual.layer2(visual.layer1(visual.stem(batch))))
+    rois = rois_of([boxes], torch.tensor([batch.shape[2:]], device=batch.device))
+    grid = visual.image_size // 16
+    patches = roi_align(features, rois, grid, 1 / 16, sampling_ratio=0, aligned=True)
+    return torch.cat([visual.attnpool(visual.layer4(chunk)) for chunk in patches.split(128)])
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a 2048^3 matrix product, the best of five."""
+    a = torch.randn(2048, 2048, device=device, dtype=dtype)
+    times = [seconds_of(lambda: a @ a, device) for _ in range(5)]
+    return 2 * 2048**3 / min(times)
+
+
+@torch.inference_mode()
+def measure(model: str, n_boxes: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One row: the medians and ratios of one model at one number of boxes."""
+    images, boxes = make_inputs(arguments.images, n_boxes)
+    common = {
+        "kind": "open_clip",
+        "model": model,
+        "device": arguments.device,
+        "precision": arguments.precision,
+    }
+    common |= {"channels_last": arguments.channels_last, "batch_images": arguments.images}
+    teacher = ClipTeacher(TeacherSettings(**common))
+    cropper = ClipTeacher(TeacherSettings(**common, features="crop"))
+    tower = teacher._regions
+    assert isinstance(tower, Tower)
+    hardware, encoder = tower.hardware, tower.encoder
+    device = hardware.device
+    ready = hardware.batch(
+        [resize(i, tower.preprocess.size_of(*i.shape[:2])) for i in images], tower.preprocess
+    )
+    on_device = [torch.from_numpy(b).to(device) for b in boxes]
+    pool = torch.randn(4764, teacher.dim)
+    aligner = Aligner(pool, AlignSettings(), str(device))
+    regions = [torch.randn(n_boxes, teacher.dim, device=device) for _ in images]
+
+    def ceiling() -> None:
+        with hardware.autocast():
+            encoder(ready, on_device).float().cpu()
+
+    def single() -> None:
+        for index in range(len(images)):
+            one = slice(index, index + 1)
+            if model.startswith("RN"):
+                batch = hardware.batch([resize(images[index], ready.shape[2:])], tower.preprocess)
+                with hardware.autocast():
+                    by_hand(encoder.visual, batch, on_device[index]).float().cpu()
+            else:
+                teacher.encode_regions(images[one], boxes[one])
+
+    crops = min(arguments.crops, n_boxes)
+    ways: dict[str, tuple[Callable[[], Any], float]] = {
+        "ours": (lambda: teacher.encode_regions(images, boxes), 1.0),
+        "ceiling": (ceiling, 1.0),
+        "single": (single, 1.0),
+        "crop": (
+            lambda: cropper.encode_regions(images[:1], [boxes[0][:crops]]),
+            len(images) * n_boxes / crops,
+        ),
+        "align": (lambda: aligner(regions, [[]] * len(images)), 1.0),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for round_ in range(arguments.repeats + arguments.warmup):
+        for name, (work, scale) in ways.items():
+            spent = seconds_of(work, device) * scale
+            if round_ >= arguments.warmup:
+                times[name].append(spent)
+    median = {name: statistics.median(t) for name, t in times.items()}
+    with FlopCounterMode(display=False) as counter:
+        ceiling()
+    peak = peak_flops(
+        device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(arguments.precision, torch.float32)
+    )
+    gap = 0.0
+    if model.startswith("RN"):
+        with hardware.autocast():
+            plain, fast = by_hand(encoder.visual, ready[:1], on_device[0]), encoder(ready[:1], on_device[:1])
+        gap = float((F.normalize(plain.float(), dim=1) - F.normalize(fast.float(), dim=1)).abs().max())
+    row = {"model": model, "boxes": n_boxes, "device": device.type, "precision": arguments.precision}
+    row |= {"images": len(images), "size": list(ready.shape[2:]), "threads": torch.get_num_threads()}
+    row |= {f"vs_{name}": round(median[name] / median["ours"], 3) for name in ("crop", "single", "ceiling")}
+    row |= {"images_per_s": round(len(images) / median["ours"], 3)}
+    row |= {"regions_per_s": round(len(images) * n_boxes / median["ours"], 1)}
+    row |= {"seconds": {name: round(value, 3) for name, value in median.items()}}
+    row |= {"gflop_an_image": round(counter.get_total_flops() / len(images) / 1e9)}
+    row |= {"share_of_peak": round(counter.get_total_flops() / median["ceiling"] / peak, 3)}
+    row |= {"largest_gap_to_by_hand": gap}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="RN50, one image of 100 boxes: under 50 s on 2 cores"
+    )
+    parser.add_argument("--models", nargs="+", default=["RN50", "ViT-B-16"])
+    parser.add_argument("--boxes", nargs="+", type=int, default=[100, 300])
+    parser.add_argument("--images", type=int, default=2, help="images in a batch (default: %(default)s)")
+    parser.add_argument(
+        "--crops", type=int, default=32, help="boxes that crop mode is timed on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="rounds, of which the median counts (default: %(default)s)"
+    )
+    parser.add_argument("--warmup", type=int, default=1, help="rounds before them (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument("--channels-last", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.models, arguments.boxes, arguments.images = ["RN50"], [100], 1
+        arguments.repeats, arguments.warmup, arguments.crops = 2, 0 if arguments.device == "cpu" else 2, 25
+    rows = []
+    for model in arguments.models:
+        for n_boxes in arguments.boxes:
+            rows.append(measure(model, n_boxes, arguments))
+            print(json.dumps(rows[-1]), flush=True)
+    print(json.dumps({**rows[0], "rows": rows[1:]}))
+
+
+if __name__ == "__main__":
+    main()

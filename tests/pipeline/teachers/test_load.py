@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from pipeline import teachers
+from pipeline.teachers.settings import TeacherSettings
+
+TINY = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 64, "layers": 2, "width": 32, "head_width": 8, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """An open_clip model small enough for a test, known by name."""
+    import json
+
+    (tmp_path / "tiny-for-tests.json").write_text(json.dumps(TINY))
+    open_clip.add_model_config(tmp_path / "tiny-for-tests.json")
+    return "tiny-for-tests"
+
+
+@pytest.mark.parametrize("features", ["roi", "crop"])
+def test_an_open_clip_teacher_keeps_the_contract(tiny, features):
+    teacher = teachers.load(TeacherSettings(kind="open_clip", model=tiny, image_size=64, features=features))
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    box = np.array([[0.1, 0.1, 0.9, 0.8], [0.0, 0.0, 1.0, 1.0]], np.float32)
+    regions = teacher.encode_regions([image, image], [box, box[:0]])
+    assert [tuple(r.shape) for r in regions] == [(2, teacher.dim), (0, teacher.dim)]
+    assert teacher.encode_text([]).shape == (0, teacher.dim)
+    texts = teacher.encode_text(["a cat", "a dog " * 200])
+    assert texts.shape == (2, 24)
+    assert texts.dtype == torch.float32
+    assert teacher.logit_scale > 1
+
+
+def test_random_weights_are_those_of_seed_0_and_disturb_no_other_randomness(tiny):
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    first = teachers.load(TeacherSettings(kind="open_clip", model=tiny)).encode_text(["a cat"])
+    assert torch.rand(1) == expected
+    second = teachers.load(TeacherSettings(kind="open_clip", model=tiny)).encode_text(["a cat"])
+    assert first.numpy().tobytes() == second.numpy().tobytes()
+
+
+def test_a_long_text_keeps_its_end():  # parity 6
+    tokens = open_clip.get_tokenizer("RN50")(["dog " * 200])[0]
+    assert tokens[-1] == tokens.max()
+
+
+def test_a_checkpoint_is_known_by_its_content(tiny, tmp_path):
+    model = open_clip.create_model(tiny)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    settings = TeacherSettings(kind="open_clip", model=tiny, pretrained=str(tmp_path / "weights.pt"))
+    said = teachers.describe(settings)
+    digest = hashlib.sha256((tmp_path / "weights.pt").read_bytes()).hexdigest()
+    assert said["weights_sha256"] == {"pretrained": digest}
+    with torch.no_grad():
+        expected = model.eval().encode_text(open_clip.get_tokenizer(tiny)(["a cat"]))
+    torch.testing.assert_close(teachers.load(settings).encode_text(["a cat"]), expected)
+
+
+def test_a_published_model_is_known_by_name_and_tag():
+    said = teachers.describe(TeacherSettings(kind="open_clip", model="RN50", pretrained="openai"))
+    assert (said["model"], said["pretrained"], said["weights_sha256"]) == ("RN50", "openai", {})
+
+
+@pytest.mark.parametrize(
+    "change", [{"precision": "bf16"}, {"features": "crop"}, {"image_size": 320}, {"model": "RN101"}]
+)
+def test_what_changes_embeddings_changes_the_description(change):
+    plain = TeacherSettings(kind="open_clip")
+    changed = TeacherSettings(**{"kind": "open_clip", **change})
+    assert teachers.describe(plain) != teachers.describe(changed)
+
+
+def test_where_it_runs_is_no_part_of_the_description():
+    plain, other = (
+        TeacherSettings(kind="open_clip"),
+        TeacherSettings(kind="open_clip", device="cuda", batch_images=2),
+    )
+    assert teachers.describe(plain) == teachers.describe(other)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match=r"teacher.kind: 'magic'"):
+        teachers.load(TeacherSettings(kind="magic"))
+    with pytest.raises(ValueError, match=r"teacher.features: 'both'"):
+        teachers.load(TeacherSettings(kind="photo", features="both"))
