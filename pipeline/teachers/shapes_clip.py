@@ -21,7 +21,8 @@ DIM = 96
 _TEXT_WIDTH = 96
 _BUCKETS = 4096
 _CONTEXT = 24
-_BINS = 5
+#: Points a side at which a region's map is read. At 96 px a whole image has as many cells, so that its maximum is exact.
+_BINS = 12
 
 
 class _Conv(nn.Sequential):
@@ -70,7 +71,7 @@ class ShapesImageTower(nn.Module):
 
     def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """The map and float [R, 5] (image index, x0, y0, x1, y1 in px of the image) -> region embeddings [R, D]."""
-        bins = roi_align(features, rois, _BINS, 1 / self.stride, sampling_ratio=2, aligned=True)
+        bins = roi_align(features, rois, _BINS, 1 / self.stride, sampling_ratio=1, aligned=True)
         return self.head(bins.amax((2, 3)))
 
 
