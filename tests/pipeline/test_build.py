@@ -38,12 +38,17 @@ def test_a_build_is_whole_and_its_ledger_sums(tmp_path, source):
     assert list(verify(str(tmp_path / "out"))) == []
     assert (summary["n_read"], summary["n_samples"], summary["n_rejected"]) == (20, 20, 0)
     assert summary["n_regions"] == 20 * 9
+    # parity 51
     manifest = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
+    for row in manifest:
+        assert row["keep_rate"] == row["n_pairs"] / row["n_regions"]
+        assert sum(row["concept_counts"]) == row["n_pairs"]
     assert [r["n_samples"] for r in manifest] == [6, 6, 6, 2]
     assert {r["fingerprint"] for r in manifest} == {summary["fingerprint"]}
 
 
 def test_samples_hold_the_original_bytes_and_consistent_arrays(tmp_path, source):
+    # parity 41
     build(worlds.settings(tmp_path / "out", source), LocalRunner())
     originals = {p.name: p.read_bytes() for p in Path(source.images).iterdir()}
     seen = set()
@@ -191,6 +196,26 @@ def test_a_lost_or_damaged_shard_is_built_anew(tmp_path, source, harm):
         victim.write_bytes(data[:1536] if harm == "cut" else data[:700] + bytes([data[700] ^ 1]) + data[701:])
     assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 1
     assert worlds.hashes(tmp_path / "out") == before
+
+
+def test_the_fingerprint_names_all_that_changes_bytes(tmp_path, source):
+    # parity 47
+    build(worlds.settings(tmp_path / "out", source), LocalRunner())
+    document = json.loads((tmp_path / "out" / "fingerprint.json").read_text())
+    assert set(document) == {
+        "format_version", "settings", "input", "localizer", "teacher", "code", "libraries",
+    }  # fmt: skip
+    assert document["localizer"]["kind"] == "grid"
+    embeddings = json.loads((tmp_path / "out" / "concept_pool" / "embeddings.json").read_text())
+    assert {"pool", "templates", "sha256"} <= set(embeddings)
+
+
+@pytest.mark.slow
+def test_there_is_no_cap_on_the_number_of_shards(tmp_path):
+    # parity 48
+    source = worlds.coco_folder(tmp_path / "input", 40)
+    settings = worlds.settings(tmp_path / "out", source, samples_per_shard=1)
+    assert build(settings, LocalRunner())["n_shards"] == 40
 
 
 def test_a_changed_setting_or_input_is_refused_with_a_line_each(tmp_path, source):
