@@ -144,7 +144,7 @@ def count_block(captions_per_image: list[list[str]], parser: Parser) -> tuple[Co
     nothing.
     """
     counts = Counts(max_examples=parser.settings.max_examples)
-    unique = [list(dict.fromkeys(captions)) for captions in captions_per_image]
+    unique = [list(dict.fromkeys(map(str.strip, captions))) for captions in captions_per_image]
     parsed = iter(parser.analyse([caption for captions in unique for caption in captions]))
     mentions = []
     for captions in unique:
