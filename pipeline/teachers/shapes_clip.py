@@ -21,8 +21,9 @@ DIM = 96
 _TEXT_WIDTH = 96
 _BUCKETS = 4096
 _CONTEXT = 24
-#: Points a side at which a region's map is read. At 96 px a whole image has as many cells, so that its maximum is exact.
-_BINS = 12
+#: A region's map is read at 6 x 6 points where it is at most 6 cells wide and high, else at 12 x 12: never more than a
+#: cell apart at 96 px, where a whole image has 12 x 12 cells, so that its maximum is exact. Fewer points cost less.
+_SMALL, _LARGE = 6, 12
 
 
 class _Conv(nn.Sequential):
@@ -71,8 +72,12 @@ class ShapesImageTower(nn.Module):
 
     def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """The map and float [R, 5] (image index, x0, y0, x1, y1 in px of the image) -> region embeddings [R, D]."""
-        bins = roi_align(features, rois, _BINS, 1 / self.stride, sampling_ratio=1, aligned=True)
-        return self.head(bins.amax((2, 3)))
+        sides = (rois[:, 3:] - rois[:, 1:3]).amax(1) / self.stride
+        maxima = features.new_zeros(len(rois), features.shape[1])
+        for points, chosen in ((_SMALL, sides <= _SMALL), (_LARGE, sides > _SMALL)):
+            read = roi_align(features, rois[chosen], points, 1 / self.stride, sampling_ratio=1, aligned=True)
+            maxima = maxima.index_put((chosen.nonzero()[:, 0],), read.amax((2, 3)))
+        return self.head(maxima)
 
 
 class ShapesTextTower(nn.Module):
