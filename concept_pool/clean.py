@@ -22,7 +22,8 @@ _QUOTES = str.maketrans(
 )  # fmt: skip
 _MARKUP = re.compile(r"<[^<>]{0,200}>|\[[A-Z_]{2,}\]")
 _ADDRESS = re.compile(
-    r"(?:https?://|www\.)\S+|\b\S+@\S+\.\w+|\b[\w-]+\.(?:com|org|net|co\.uk|info|io)\b(?:/\S*)?", re.I
+    r"(?:https?://|www\.)\S+|\b[\w.+-]{1,64}@[\w-]{1,64}\.[\w.]{1,32}|\b[\w-]+\.(?:com|org|net|co\.uk|info|io)\b(?:/\S*)?",
+    re.I,
 )
 _FILE = re.compile(
     r"\b[\w-]+\.(?:jpe?g|png|gif|tiff?|bmp|webp|svg|pdf|mp4|mov|eps|psd|raw)\b"
@@ -51,6 +52,7 @@ def clean_caption(caption: str, max_chars: int = 1000) -> str:
     """The caption without debris, ready for the tagger; may be empty. Never raises on a str."""
     text = caption[:max_chars]
     if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
         text = unicodedata.normalize("NFKC", text.translate(_QUOTES)).translate(_QUOTES)
     if "&" in text:
         text = html.unescape(text).translate(_QUOTES)

@@ -144,7 +144,7 @@ def count_block(captions_per_image: list[list[str]], parser: Parser) -> tuple[Co
     nothing.
     """
     counts = Counts(max_examples=parser.settings.max_examples)
-    unique = [list(dict.fromkeys(map(str.strip, captions))) for captions in captions_per_image]
+    unique = [list(dict.fromkeys(map(_tidy, captions))) for captions in captions_per_image]
     parsed = iter(parser.analyse([caption for captions in unique for caption in captions]))
     mentions = []
     for captions in unique:
@@ -173,8 +173,13 @@ def with_tails(names: set[str], opaque: frozenset[str]) -> set[str]:
     return names.union(*(tails(name, opaque) for name in names if " " in name))
 
 
+def _tidy(caption: str) -> str:
+    """The caption without blanks around it, and as text that can be stored."""
+    return caption.strip() if caption.isascii() else caption.encode("utf-8", "replace").decode().strip()
+
+
 def _rank(caption: str) -> bytes:
-    return hashlib.blake2b(caption.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return hashlib.blake2b(caption.encode("utf-8"), digest_size=8).digest()
 
 
 def _row(

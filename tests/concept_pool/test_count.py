@@ -122,6 +122,25 @@ def test_blocks_of_any_size_and_order_count_alike(parser):
     assert total.to_table().equals(whole)
 
 
+def test_odd_captions_cost_nobody_else(parser):
+    odd = [
+        "\ud800 a dog",
+        "",
+        "\x00",
+        "\u202eabc",
+        "猫と犬 🐶",
+        "&#xd800;&#0;",
+        "<" * 2000,
+        "x@" * 3000,
+        "a dog " * 5000,
+    ]
+    counts, mentions = count_block([[caption] for caption in odd] + [["a cat"]], parser)
+    assert mentions[0] == ["dog"]
+    assert mentions[-1] == ["cat"]
+    assert counts.n_images == len(odd) + 1
+    assert Counts.from_table(counts.to_table()) == counts
+
+
 def test_counters_hold_no_zeros(parser):
     counts, _ = count_block(IMAGES, parser)
     assert Counter(counts.within) & counts.images == counts.images
