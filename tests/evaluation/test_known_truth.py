@@ -43,7 +43,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
         source=SourceSettings(kind="shapes", count=N_SCENES, seed=SEED),
         localizer=LocalizerSettings(kind="rpn-lite", max_proposals=50),
         pool=PoolSettings(min_count=1),
-        align=AlignSettings(policy="blend", tau=0.08, threshold=0.5, region_embeddings="fp16"),
+        align=AlignSettings(policy="blend", tau=0.1, threshold=0.5, region_embeddings="fp16"),
         samples_per_shard=20,
         workers=1,
     )
