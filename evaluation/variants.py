@@ -1,6 +1,6 @@
-"""A dataset with other labels: label policies from stored region embeddings, and the controls that tell learning
+"""A dataset with other labels: label policies from stored region embeddings, and controls that tell learning from luck.
 
-from luck. A variant is a dataset like any other (docs/format.md), so the trainer reads it as one.
+A variant is a dataset like any other (docs/format.md), so the trainer reads it as one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pipeline.align import AlignSettings, align
 from pipeline.annotate import alignment_arrays
 
 #: pool, caption, blend: the label policies. oracle: the true name on every region that overlaps an object with IoU
-#: above 0.5, nothing on the others. swapped: caption labels, but x and y of the boxes exchanged. shuffled: caption labels
-#: and caption embeddings of another image.
-VARIANTS = ("pool", "caption", "blend", "oracle", "swapped", "shuffled")
+#: above 0.5, nothing on the others. swapped, swapped-oracle: caption and oracle labels, but x and y of the boxes
+#: exchanged. shuffled: caption labels and caption embeddings of another image.
+VARIANTS = ("pool", "caption", "blend", "oracle", "swapped", "swapped-oracle", "shuffled")
 
 
 def write_variant(
@@ -69,9 +69,9 @@ class Relabel:
         self._concepts = load_tensors(embeddings)["text_embeddings"].float()
         self._variant, self._settings = variant, settings
         self._known: dict[str, TrueImage] = {}
-        if variant == "oracle":
+        if variant.endswith("oracle"):
             if truth is None:
-                raise ValueError("variant oracle: needs the truth")
+                raise ValueError(f"variant {variant}: needs the truth")
             self._known = {image.key: image for image in truth.images}
             self._ids = concept_ids(truth.names, pool)
 
@@ -106,10 +106,10 @@ class Relabel:
             regions = regions * torch.from_numpy(arrays["region_scales"])[:, None]
         alignment = align(regions, self._concepts, mentioned, self._settings)
         changed = arrays | alignment_arrays(alignment, len(self._concepts))
-        if self._variant == "swapped":
-            changed["boxes_xyxy_norm"] = np.ascontiguousarray(arrays["boxes_xyxy_norm"][:, [1, 0, 3, 2]])
-        if self._variant == "oracle":
+        if self._variant.endswith("oracle"):
             changed |= self._true_labels(changed, self._known[meta["source_key"]])
+        if self._variant.startswith("swapped"):
+            changed["boxes_xyxy_norm"] = np.ascontiguousarray(arrays["boxes_xyxy_norm"][:, [1, 0, 3, 2]])
         return changed
 
     def _true_labels(self, arrays: dict[str, np.ndarray], image: TrueImage) -> dict[str, np.ndarray]:

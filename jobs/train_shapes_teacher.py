@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from jobs.arguments import parse
 from pipeline.sources import shapes
 from pipeline.teachers.shapes_clip import ShapesClip
-from training.shapes_teacher import Scenes, ShapesTeacherSettings, Trainer, as_tensor
+from training.shapes_teacher import Scenes, ShapesTeacherSettings, Trainer, as_tensor, finish
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load_state_dict(torch.load(checkpoint, weights_only=True))
-    train(settings, trainer, Scenes(pictures, captions, n_objects), checkpoint)
+    scenes = Scenes(pictures, captions, n_objects)
+    train(settings, trainer, scenes, checkpoint)
+    finish(trainer.model, scenes, t)
     save(trainer.model, out / "shapes.safetensors")
     return 0
 

@@ -112,6 +112,24 @@ def contrast(model: ShapesClip, images: torch.Tensor, captions: Sequence[Sequenc
     return torch.stack(losses).mean()
 
 
+@torch.no_grad()
+def finish(model: ShapesClip, scenes: Scenes, settings: ShapesTeacherSettings, batches: int = 8) -> None:
+    """Centres the text tower on its training captions, and fits the temperature anew to what that changes.
+
+    The temperature is the one of a grid that gives the lowest contrastive loss on `batches` batches of the last phase.
+    """
+    model.eval()
+    model.text.center.zero_()
+    drawn = [scenes.batch(settings, settings.steps - 1 - i) for i in range(batches)]
+    texts = [text for _, captions in drawn for row in captions for text in row]
+    model.text.center.copy_(model.text(texts).mean(0))
+    losses = {}
+    for scale in torch.linspace(4, 40, 37):
+        model.log_scale.fill_(scale.log())
+        losses[float(scale)] = sum(float(contrast(model, images, captions)) for images, captions in drawn[:3])
+    model.log_scale.fill_(torch.tensor(min(losses, key=lambda scale: losses[scale])).log())
+
+
 class Trainer:
     """The model, its optimiser and the step it is at."""
 
