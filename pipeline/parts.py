@@ -35,10 +35,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a dataset at `out`, in order."""
+    """The parts of a dataset at `out`, in order, and the sha256 of `plan.parquet`."""
 
     out: str
     parts: tuple[Part, ...]
+    sha256: str
 
     @property
     def n_samples(self) -> int:
@@ -60,15 +61,17 @@ class Plan:
                 parts.append(Part(len(parts), f"{len(parts):06d}-{_content_hash(chunk)}", len(chunk)))
         if not parts:
             raise ValueError("source: it holds no samples")
-        document = {"parts": [[p.name, p.n_samples] for p in parts]}
+        sha256 = storage.sha256(storage.join(out, "plan", "plan.parquet"))
+        document = {"sha256": sha256, "parts": [[p.name, p.n_samples] for p in parts]}
         storage.write_bytes(storage.join(out, "plan", "plan.json"), json.dumps(document).encode())
-        return Plan(out, tuple(parts))
+        return Plan(out, tuple(parts), sha256)
 
     @staticmethod
     def read(out: str) -> Plan:
         """The plan written before. Raises FileNotFoundError."""
         document = json.loads(storage.read_bytes(storage.join(out, "plan", "plan.json")))
-        return Plan(out, tuple(Part(i, name, n) for i, (name, n) in enumerate(document["parts"])))
+        parts = tuple(Part(i, name, n) for i, (name, n) in enumerate(document["parts"]))
+        return Plan(out, parts, document["sha256"])
 
     def rows(self, part: Part) -> pa.Table:
         """The samples of a part, as `records.INDEX`."""

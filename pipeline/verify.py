@@ -30,8 +30,8 @@ def verify(out: str) -> Iterator[str]:
     except FileNotFoundError:
         yield f"missing: {out} holds no plan/plan.json, so it is no dataset"
         return
-    except ValueError as e:
-        yield f"damaged: plan/plan.json: {e}"
+    except (ValueError, KeyError, TypeError) as e:
+        yield f"damaged: plan/plan.json: {e!r}"
         return
     rows = shards.manifest_rows(out)
     yield from _plan_faults(plan)
@@ -49,31 +49,28 @@ def verify(out: str) -> Iterator[str]:
 
 
 def _plan_faults(plan: Plan) -> Iterator[str]:
-    try:
-        with storage.open_read(storage.join(plan.out, "plan", "plan.parquet")) as f:
-            n = pq.ParquetFile(f).metadata.num_rows
-        if n != plan.n_samples:
-            yield f"damaged: plan/plan.parquet: {n} rows, plan.json says {plan.n_samples}"
-    except FileNotFoundError:
+    url = storage.join(plan.out, "plan", "plan.parquet")
+    if not storage.exists(url):
         yield "missing: plan/plan.parquet"
-    except (OSError, ValueError) as e:
-        yield f"damaged: plan/plan.parquet: {e}"
+    elif storage.sha256(url) != plan.sha256:
+        yield "damaged: plan/plan.parquet: its sha256 is not the one in plan.json"
 
 
 def _pool_faults(out: str, rows: dict[str, dict[str, Any]]) -> Iterator[str]:
     try:
-        pool = ConceptPool.load(storage.join(out, vocabulary.FOLDER)).hash
+        record = json.loads(storage.read_bytes(storage.join(out, vocabulary.FOLDER, "embeddings.json")))
+        changed = vocabulary.changed_files(out, record)
+        pool = record["pool"]
     except FileNotFoundError:
-        yield "missing: the concept pool"
+        yield "missing: the concept pool (concept_pool/embeddings.json)"
         return
-    except (OSError, ValueError, KeyError) as e:
-        yield f"damaged: the concept pool: {e}"
+    except (ValueError, KeyError, TypeError) as e:
+        yield f"damaged: concept_pool/embeddings.json: {e!r}"
         return
-    record = vocabulary.embeddings_record(out)
-    if record is None:
-        yield "damaged: concept_pool/text_embeddings.safetensors is missing or is not what embeddings.json describes"
-    elif record["pool"] != pool:
-        yield f"damaged: the embeddings are of pool {record['pool']}, the pool is {pool}"
+    for name in changed:
+        yield f"damaged: concept_pool/{name}: missing, or its sha256 is not the one in embeddings.json"
+    if not changed and ConceptPool.load(storage.join(out, vocabulary.FOLDER)).hash != pool:
+        yield f"damaged: the concept pool's hash is not {pool}"
     for name, row in rows.items():
         if row["pool"] != pool:
             yield f"foreign: part {name} was made with pool {row['pool']}, the pool here is {pool}"

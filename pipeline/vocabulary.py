@@ -22,6 +22,7 @@ from pipeline.parts import Part, Plan
 from pipeline.settings import BuildSettings
 
 FOLDER = "concept_pool"
+FILES = ("concepts.parquet", "rejected.parquet", "pool.json", "text_embeddings.safetensors")
 MENTIONS = pa.schema(
     [pa.field("names", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False)]
 )
@@ -58,7 +59,7 @@ def embed(settings: BuildSettings, out: str) -> dict[str, Any]:
     """Embeds the saved pool with the teacher's text encoder; runs where the models run. Returns what it wrote.
 
     Writes `concept_pool/text_embeddings.safetensors` (`text_embeddings`, float32 [C, D]), then
-    `concept_pool/embeddings.json` with its sha256 and the hashes of pool and templates.
+    `concept_pool/embeddings.json` with the hashes of pool and templates and the sha256 of every file beside it.
     """
     torch.set_num_threads(settings.threads)
     pool = ConceptPool.load(storage.join(out, FOLDER))
@@ -73,20 +74,29 @@ def embed(settings: BuildSettings, out: str) -> dict[str, Any]:
         "templates": templates_hash(templates),
         "n_concepts": len(pool.names),
         "dim": int(matrix.shape[1]),
-        "sha256": storage.sha256(url),
+        "sha256": {name: storage.sha256(storage.join(out, FOLDER, name)) for name in FILES},
     }
     storage.write_bytes(storage.join(out, FOLDER, "embeddings.json"), json.dumps(record, indent=1).encode())
     return record
 
 
 def embeddings_record(out: str) -> dict[str, Any] | None:
-    """What `embed` wrote, or None if it has not finished, or if the matrix is not the one it describes."""
+    """What `embed` wrote, or None if it has not finished or a file of the pool is not the one it describes."""
     try:
         record = json.loads(storage.read_bytes(storage.join(out, FOLDER, "embeddings.json")))
-        digest = storage.sha256(storage.join(out, FOLDER, "text_embeddings.safetensors"))
-    except (FileNotFoundError, ValueError):
+        return None if changed_files(out, record) else record
+    except (FileNotFoundError, ValueError, KeyError):
         return None
-    return record if digest == record["sha256"] else None
+
+
+def changed_files(out: str, record: dict[str, Any]) -> list[str]:
+    """The files of the pool that are missing or whose bytes are not those of the record."""
+    present = storage.listing(storage.join(out, FOLDER))
+    return [
+        name
+        for name in FILES
+        if name not in present or storage.sha256(storage.join(out, FOLDER, name)) != record["sha256"][name]
+    ]
 
 
 def load_vocabulary(out: str) -> Vocabulary:

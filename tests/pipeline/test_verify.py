@@ -134,13 +134,16 @@ def test_a_forged_row_does_not_hide_what_is_in_the_shard(dataset):
     assert any("5 samples" in f and "the manifest differs" in f for f in faults(dataset))
 
 
-@pytest.mark.parametrize("name", ["concepts.parquet", "text_embeddings.safetensors"])
-def test_a_changed_pool_is_damaged(dataset, name):
-    path = dataset / "concept_pool" / name
+@pytest.mark.parametrize(
+    "name", ["concept_pool/concepts.parquet", "concept_pool/text_embeddings.safetensors", "plan/plan.parquet"]
+)
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_one_changed_byte_in_pool_or_plan_is_damage(dataset, name, place):
+    path = dataset / name
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 255
+    data[int(len(data) * place)] ^= 255
     path.write_bytes(data)
-    assert any("pool" in f for f in faults(dataset))
+    assert [f.split(":")[:2] for f in faults(dataset)] == [["damaged", f" {name}"]]
 
 
 def test_a_folder_that_is_no_dataset_says_so(tmp_path):
