@@ -6,7 +6,12 @@ from pipeline.localizers.checkpoints import random_seed, read_bytes, sha256, shi
 from pipeline.localizers.settings import LocalizerSettings
 
 #: Weights files of this package, by kind.
-SHIPPED = {"rpn-lite": "rpn_lite.safetensors"}
+SHIPPED = {
+    "rpn-lite": "rpn_lite.safetensors",
+    "detr": "detr.safetensors",
+    "dab-detr": "dab_detr.safetensors",
+    "dn-detr": "dn_detr.safetensors",
+}
 
 
 def weights_identity(settings: LocalizerSettings) -> str | None:
