@@ -209,16 +209,20 @@ def ray_workers(captions: list[str], turns: int) -> dict[str, float]:
     blocks = [captions[start : start + 512] for start in range(0, len(captions) // 512 * 512, 512)][:6]
     ray.get([w.count.remote(block) for w in workers for block in blocks[:2]])
     seconds: dict[int, list[float]] = {1: [], 2: []}
+    cpu_seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(turns):
         for n in (1, 2):
             started = time.perf_counter()
-            ray.get([workers[i % n].count.remote(block) for i, block in enumerate(blocks)])
+            cpu = ray.get([workers[i % n].count.remote(block) for i, block in enumerate(blocks)])
+            cpu_seconds[n].append(sum(cpu))
             seconds[n].append(time.perf_counter() - started)
     ray.shutdown()
     ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
     return {
         "two_workers_vs_one": round(statistics.median(ratios), 3),
         "two_workers_vs_one_best": round(max(ratios), 3),
+        "two_workers_vs_one_by_cpu_time": round(2 * ratio_of(cpu_seconds[1], cpu_seconds[2]), 3),
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
