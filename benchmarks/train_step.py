@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from training.batch import Batch, normalised
 from training.loader import Loader
 from training.loop import device_of, train
 from training.manifest import read_concepts, read_manifest
+from training.monitor import peak_rss_gib
 from training.objective import Objective
 from training.optimizer import build_optimizer, clip_gradients
 from training.settings import (
@@ -88,6 +88,7 @@ def main() -> None:
         json.dumps(
             {
                 "cached_over_online": details["cached_over_online"],
+                "cached_over_online_cpu_time": details["cached_over_online_cpu_time"],
                 "data_wait_share": details["data_wait_share"],
                 "online_over_cached_memory": round(memory["online"] / memory["cached"], 3),
                 "device": str(details["device"]),
@@ -171,28 +172,32 @@ class Steps:
         """The most memory so far: of the GPU where there is one, else of the process."""
         if self.device.type == "cuda":
             return round(torch.cuda.max_memory_allocated() / 2**30, 3)
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
+        return round(peak_rss_gib(), 3)
 
 
 def compare(arguments: argparse.Namespace, dataset: Path) -> dict[str, object]:
     """Median seconds of a step of each way, in turns."""
     steps = Steps(arguments, dataset, ["cached", "online"])
     ways: dict[str, Callable[[], None]] = {"cached": steps.cached, "online": steps.online}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
     for step in ways.values():
         step()
     for _ in range(arguments.rounds):
         for name, step in ways.items():
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             step()
-            seconds[name].append(time.perf_counter() - begun)
-    median = {name: statistics.median(s) for name, s in seconds.items()}
+            wall[name].append(time.perf_counter() - begun)
+            cpu[name].append(time.process_time() - used)
+    wall_s, cpu_s = ({name: statistics.median(s) for name, s in table.items()} for table in (wall, cpu))
     return {
-        "step_s": {k: round(v, 4) for k, v in median.items()},
-        "images_per_s": {k: round(arguments.images / v, 3) for k, v in median.items()},
-        "cached_over_online": round(median["online"] / median["cached"], 3),
-        "device": steps.device,
-    } | {"device": str(steps.device)}
+        "step_wall_s": {k: round(v, 4) for k, v in wall_s.items()},
+        "step_cpu_s": {k: round(v, 4) for k, v in cpu_s.items()},
+        "images_per_s": {k: round(arguments.images / v, 3) for k, v in wall_s.items()},
+        "cached_over_online": round(wall_s["online"] / wall_s["cached"], 3),
+        "cached_over_online_cpu_time": round(cpu_s["online"] / cpu_s["cached"], 3),
+        "device": str(steps.device),
+    }
 
 
 def peak_memory(arguments: argparse.Namespace, dataset: Path, way: str) -> float:

@@ -175,5 +175,6 @@ def save_open_clip(encoder: RegionEncoder, settings: TeacherSettings, path: str 
 
     torch.manual_seed(0)
     model = open_clip.create_model(settings.model, pretrained=settings.pretrained)
-    model.visual.load_state_dict(encoder.visual.state_dict())
+    visual: nn.Module = encoder.visual  # type: ignore[assignment]
+    model.visual.load_state_dict(visual.state_dict())
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, path)
