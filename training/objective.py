@@ -25,7 +25,7 @@ class Objective:
         """Region embeddings [R, D] and image embeddings [N, D] -> `total` (with gradient) and its parts,
         unweighted.
 
-        Besides: `kept`, the share of regions in the region losses.
+        Besides: `regions`, how many of this rank's are in the region losses.
         """
         regions, images = (x.float() for x in outputs)
         s = self.settings
@@ -45,7 +45,7 @@ class Objective:
             [weights.get(name, s.distill_weight) * part for name, part in parts.items()]
         ).sum()
         total = total + 0.0 * (regions.sum() + images.sum())  # every rank's backward reaches every parameter
-        return {"total": total, **parts, "kept": kept.float().mean() if len(kept) else total.new_zeros(())}
+        return {"total": total, **parts, "regions": kept.sum().float()}
 
     def _distillation(
         self, logits: torch.Tensor, batch: Batch, kept: torch.Tensor

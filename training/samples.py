@@ -126,9 +126,11 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
     """
     u_flip, u_caption = rng.random(2)
     n_regions = len(sample.boxes)
-    chosen: slice | np.ndarray = slice(None)
+    chosen = np.arange(n_regions)
     if n_regions > settings.max_regions:
         chosen = np.sort(rng.permutation(n_regions)[: settings.max_regions])
+    if settings.drop_unkept:
+        chosen = chosen[sample.kept[chosen]]
     allowed = settings.flip == "mirror" or (settings.flip == "unsided" and not sample.sided)
     mirrored = bool(allowed and u_flip < settings.flip_share)
     boxes = sample.boxes[chosen]

@@ -48,6 +48,7 @@ class ViewSettings:
         flip: never | mirror (image and boxes; the stored labels stay) | unsided (mirror unless a caption names left or right)
         flip_share: probability of a mirrored view, 0 to 1
         max_regions: regions drawn anew from each image in every step, uniformly without replacement
+        drop_unkept: leave out drawn regions that are not kept: no loss looks at them, so only time is saved
         pad_to: padded image sides are multiples of this many pixels
     """
 
@@ -57,6 +58,7 @@ class ViewSettings:
     flip: Literal["never", "mirror", "unsided"] = "unsided"
     flip_share: float = 0.5
     max_regions: int = 100
+    drop_unkept: bool = True
     pad_to: int = 32
 
 
