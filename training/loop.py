@@ -168,6 +168,7 @@ def make_loader(settings: TrainSettings, manifest: Manifest, held: bool = False)
         held_out=settings.run.held_out,
         held=held,
         pin_memory=device_of(settings).type == "cuda",
+        embeddings=settings.loss.distill != "logits",
     )
 
 
