@@ -1,9 +1,10 @@
 """How much of the speed of "read the tar, decode the JPEG" the loader keeps.
 
-The bound reads every shard with tarfile, member by member, and decodes each image; it keeps nothing. The loader does
-the same work plus all that it exists for: shuffling, stored targets, region draws, flips, batches of tensors. Both run
-in one process on one thread, in turns, each turn over all images; the medians count, of wall and of CPU time. `resize` adds the preset's
-bicubic resizing (800 / 1333 pixels) to both. `fast_224` is the loader alone: JPEGs decoded at a reduced size.
+The bound reads every shard with tarfile, member by member, and decodes each image; it keeps nothing. The
+loader does the same work plus all that it exists for: shuffling, stored targets, region draws, flips, batches
+of tensors. Both run in one process on one thread, in turns, each turn over all images; the medians count, of
+wall and of CPU time. `resize` adds the preset's bicubic resizing (800 / 1333 pixels) to both. `fast_224` is
+the loader alone: JPEGs decoded at a reduced size.
 """
 
 from __future__ import annotations

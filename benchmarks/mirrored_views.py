@@ -26,7 +26,9 @@ from training.settings import (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--out", default="runs/mirrored")
     parser.add_argument("--steps", type=int, default=100, help="of 32 images")
@@ -41,11 +43,18 @@ def main() -> None:
         for flip in ("never", "mirror", "unsided"):
             settings = TrainSettings(
                 data=DataSettings(arguments.dataset, batch_images=32, workers=0, cache_images=True),
-                view=ViewSettings(short_side=0, long_side=0, flip=flip, max_regions=arguments.regions, pad_to=8),
+                view=ViewSettings(
+                    short_side=0, long_side=0, flip=flip, max_regions=arguments.regions, pad_to=8
+                ),
                 student=StudentSettings(encoder),
                 optimizer=OptimizerSettings(lr=3e-4, warmup_steps=10),
                 run=RunSettings(
-                    arguments.out, steps=arguments.steps, seed=seed, device="cpu", threads=1, tensorboard=False
+                    arguments.out,
+                    steps=arguments.steps,
+                    seed=seed,
+                    device="cpu",
+                    threads=1,
+                    tensorboard=False,
                 ),
             )
             found = student_metrics(f"{flip}-{seed}", settings, examiner, {"flip": flip, "seed": seed})

@@ -33,9 +33,13 @@ from training import losses
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer images: under 50 s on 2 cores")
-    parser.add_argument("--teacher", default="shapes", choices=["shapes", "photo"], help="and its own pictures")
+    parser.add_argument(
+        "--teacher", default="shapes", choices=["shapes", "photo"], help="and its own pictures"
+    )
     parser.add_argument("--tau", type=float, default=0.0, help="of the teacher's softmax; 0: its own")
-    parser.add_argument("--keep", type=float, default=0.1, help="regions count whose best probability is above it")
+    parser.add_argument(
+        "--keep", type=float, default=0.1, help="regions count whose best probability is above it"
+    )
     arguments = parser.parse_args()
     n = {"shapes": 48, "photo": 16}[arguments.teacher] * (1 if arguments.quick else 4)
     torch.set_num_threads(1)
@@ -43,7 +47,9 @@ def main() -> None:
     arguments.tau = arguments.tau or 1 / teacher.logit_scale
     names, images = pictures(arguments.teacher, n)
     concepts = torch.from_numpy(embed_pool(names, load_templates(None), teacher.encode_text))
-    boxes = localizers.load(LocalizerSettings(kind="grid", max_proposals=50))([images[0]], [""])[0].boxes_xyxy_norm
+    boxes = localizers.load(LocalizerSettings(kind="grid", max_proposals=50))([images[0]], [""])[
+        0
+    ].boxes_xyxy_norm
     plain = torch.cat(teacher.encode_regions(images, [boxes] * n))
     flipped_boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
     mirrored = torch.cat(
@@ -53,7 +59,8 @@ def main() -> None:
     kept = q.max(dim=1).values > arguments.keep
     plain, mirrored, q = plain[kept], mirrored[kept], q[kept]
     bound = {
-        f"student_noise_{noise}": dict(top_k_bound(plain, q, concepts, arguments.tau, noise)) for noise in (0.1, 0.3, 1.0)
+        f"student_noise_{noise}": dict(top_k_bound(plain, q, concepts, arguments.tau, noise))
+        for noise in (0.1, 0.3, 1.0)
     }
     q_mirrored = losses.concept_logits(mirrored, concepts, arguments.tau).softmax(dim=1)
     kl = (torch.xlogy(q_mirrored, q_mirrored) - torch.xlogy(q_mirrored, q)).sum(dim=1)
@@ -64,10 +71,20 @@ def main() -> None:
         "mean_cosine": float((normalize(plain, dim=1) * normalize(mirrored, dim=1)).sum(dim=1).mean()),
         "stored_label_probability": float(q_mirrored.gather(1, q.argmax(dim=1)[:, None]).mean()),
     }
-    header = {"teacher": arguments.teacher, "images": n, "regions": len(q), "concepts": len(names), "tau": round(arguments.tau, 4)}
+    header = {
+        "teacher": arguments.teacher,
+        "images": n,
+        "regions": len(q),
+        "concepts": len(names),
+        "tau": round(arguments.tau, 4),
+    }
     print(json.dumps({**header, "bound": bound, "mirrored": flip}, indent=2))
     middle = bound["student_noise_0.3"]["k16"]
-    print(json.dumps({"gap_nats_k16": middle["gap_nats"], "gradient_cosine_k16": middle["gradient_cosine"], **flip}))
+    print(
+        json.dumps(
+            {"gap_nats_k16": middle["gap_nats"], "gradient_cosine_k16": middle["gradient_cosine"], **flip}
+        )
+    )
 
 
 def pictures(kind: str, n: int) -> tuple[list[str], list[np.ndarray]]:

@@ -1,12 +1,13 @@
 """A training step with stored targets against RegionCLIP's way, which makes them anew in every step.
 
-Same student (RN50, stem and layer1 and every BatchNorm frozen), same images and boxes, same losses, in turns, one
-after the other; the medians count. Online, a step also runs a class-agnostic RPN (torchvision's Faster R-CNN R50-FPN,
-1000 / 300 proposals), the teacher (RN50) on the same regions, the dense teacher distribution over all concepts and
-CLIP's text encoder on one caption an image. `cached_over_online` gives the student all regions either way, as
-RegionCLIP does. `quarter_kept` is stored targets where a quarter of the regions is kept: the labels are known before
-the step, so the student is spared the others (view.drop_unkept), with the same losses. Weights are random: they do not change the work. Each way runs in a
-process of its own for its peak memory; a third process takes the turns.
+Same student (RN50, stem and layer1 and every BatchNorm frozen), same images and boxes, same losses, in turns,
+one after the other; the medians count. Online, a step also runs a class-agnostic RPN (torchvision's Faster
+R-CNN R50-FPN, 1000 / 300 proposals), the teacher (RN50) on the same regions, the dense teacher distribution
+over all concepts and CLIP's text encoder on one caption an image. `cached_over_online` gives the student all
+regions either way, as RegionCLIP does. `quarter_kept` is stored targets where a quarter of the regions is
+kept: the labels are known before the step, so the student is spared the others (view.drop_unkept), with the
+same losses. Weights are random: they do not change the work. Each way runs in a process of its own for its
+peak memory; a third process takes the turns.
 
 `data_wait_share` comes from a real training run with stored targets from shards of photographs.
 """
@@ -57,7 +58,9 @@ TAU = 0.01
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small images, few regions: under 50 s on 2 cores")
+    parser.add_argument(
+        "--quick", action="store_true", help="small images, few regions: under 50 s on 2 cores"
+    )
     parser.add_argument("--side", type=int, help="short side in pixels (default: 800, quick: 160)")
     parser.add_argument("--images", type=int, help="images a step (default: 2, quick: 2)")
     parser.add_argument("--regions", type=int, help="regions an image (default: 100, quick: 16)")
@@ -125,7 +128,10 @@ class Steps:
         self.concepts = read_concepts(str(dataset)).to(self.device)
         self.objective = Objective(self.concepts, TAU, self.settings.loss)
         loader = Loader(
-            read_manifest(str(dataset)), self.settings.data, self.settings.view, folder=str(dataset / "buffer")
+            read_manifest(str(dataset)),
+            self.settings.data,
+            self.settings.view,
+            folder=str(dataset / "buffer"),
         )
         ((batch,),) = list(loader.steps(1))
         self.batch: Batch = batch.to(self.device)
@@ -137,7 +143,9 @@ class Steps:
         clip = open_clip.create_model("RN50").eval().requires_grad_(False)
         self.teacher = region_encoder(clip.visual).to(self.device, memory_format=torch.channels_last)
         self.text = clip.to(self.device)
-        self.tokens = open_clip.get_tokenizer("RN50")(["a person and a dog on a street"] * len(self.batch.keys))
+        self.tokens = open_clip.get_tokenizer("RN50")(
+            ["a person and a dog on a street"] * len(self.batch.keys)
+        )
         detector = torchvision.models.detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
         detector.rpn._pre_nms_top_n = {"training": 1000, "testing": 1000}
         detector.rpn._post_nms_top_n = {"training": 300, "testing": 300}
@@ -160,7 +168,9 @@ class Steps:
             q = losses.concept_logits(taught, self.concepts, TAU).softmax(dim=1)
             captions = self.text.encode_text(self.tokens.to(self.device)).float()
         regions, whole = self.student(b)
-        kept = torch.ones_like(b.kept)  # random weights keep nothing in earnest; the work is that of all regions
+        kept = torch.ones_like(
+            b.kept
+        )  # random weights keep nothing in earnest; the work is that of all regions
         logits = losses.concept_logits(regions[kept], self.concepts, TAU)
         labels = q.argmax(dim=1)[kept]
         counts = torch.bincount(labels, minlength=len(self.concepts)).float()

@@ -311,10 +311,8 @@ class _Stage:
     def _evaluate(self, step: int, monitor: Monitor | None) -> dict[str, float]:
         self.model.eval()
         with torch.no_grad():
-            if self.hooks.evaluate is not None:
-                values = self.hooks.evaluate(self.model, step)
-            else:
-                values = self._held_out_loss()
+            own = self.hooks.evaluate
+            values = self._held_out_loss() if own is None else own(self.model, step)
         self.model.train()
         if monitor is not None:
             monitor.metrics(step, {f"evaluation/{k}": v for k, v in values.items()})

@@ -144,7 +144,9 @@ def load_encoder(settings: TeacherSettings) -> tuple[RegionEncoder, tuple[float,
         preprocessing = open_clip.get_model_preprocess_cfg(model)
         return region_encoder(model.visual).float(), preprocessing["mean"], preprocessing["std"]
     if settings.features == "crop":
-        raise ValueError("student.encoder.features: crop has no region encoder that could be trained; roi has")
+        raise ValueError(
+            "student.encoder.features: crop has no region encoder that could be trained; roi has"
+        )
     from pipeline import teachers
 
     tower = getattr(teachers.load(settings), "tower", None)
