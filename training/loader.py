@@ -8,7 +8,6 @@ of ranks, loader processes and images a batch continues exactly.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -246,8 +245,3 @@ class _Once:
 
     def __iter__(self) -> Iterator[list[int]]:
         return self._plan
-
-
-def default_buffer(out: str) -> str:
-    """The buffer folder of a run."""
-    return os.path.join(out, "buffer")
