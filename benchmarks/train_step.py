@@ -61,16 +61,16 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="small images, few regions: under 50 s on 2 cores"
     )
-    parser.add_argument("--side", type=int, help="short side in pixels (default: 800, quick: 160)")
+    parser.add_argument("--side", type=int, help="short side in pixels (default: 800, quick: 128)")
     parser.add_argument("--images", type=int, help="images a step (default: 2, quick: 2)")
-    parser.add_argument("--regions", type=int, help="regions an image (default: 100, quick: 16)")
-    parser.add_argument("--rounds", type=int, help="steps of each way (default: 5, quick: 3)")
+    parser.add_argument("--regions", type=int, help="regions an image (default: 100, quick: 12)")
+    parser.add_argument("--rounds", type=int, help="steps of each way (default: 5, quick: 2)")
     parser.add_argument("--device", default="auto", help="cpu | cuda | auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
     parser.add_argument("--only", choices=["cached", "online"], help=argparse.SUPPRESS)
     parser.add_argument("--dataset", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    side, images, regions, rounds = (160, 2, 16, 3) if arguments.quick else (800, 2, 100, 5)
+    side, images, regions, rounds = (128, 2, 12, 2) if arguments.quick else (800, 2, 100, 5)
     arguments.side = arguments.side or side
     arguments.images = arguments.images or images
     arguments.regions = arguments.regions or regions
