@@ -73,6 +73,8 @@ def train(
     validate(settings)
     read_manifest(settings.data.dataset)  # what is wrong with it is better said before models are built
     hooks = hooks or Hooks()
+    out = str(Path(settings.run.out).expanduser())
+    settings = replace(settings, run=replace(settings.run, out=out))
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     student = student or build(settings.student, embed_images=settings.loss.image_weight > 0)
