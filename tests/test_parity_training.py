@@ -51,7 +51,7 @@ def batch(tmp_path_factory):
     loader = Loader(
         read_manifest(str(dataset)),
         DataSettings(str(dataset), batch_images=4, workers=0),
-        ViewSettings(short_side=32, long_side=64, flip="never"),
+        ViewSettings(short_side=32, long_side=64, flip="never", drop_unkept=False),
         folder=str(folder / "b"),
     )
     ((batch,),) = list(loader.steps(1))

@@ -14,10 +14,14 @@ import numpy as np
 _PREFIX = len(np.lib.format.magic(1, 0)) + 2
 
 
-def read_npz(data: bytes) -> dict[str, np.ndarray]:
-    """Name -> read-only array. Checks CRCs. Raises ValueError (or zipfile.BadZipFile) for damage and for pickles."""
+def read_npz(data: bytes, skip: frozenset[str] = frozenset()) -> dict[str, np.ndarray]:
+    """Name -> read-only array, without those named in `skip`.
+
+    Checks CRCs. Raises ValueError (or zipfile.BadZipFile) for damage and for pickles.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+        names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        return {name: _array(archive.read(names[name])) for name in names if name not in skip}
 
 
 def _array(member: bytes) -> np.ndarray:

@@ -14,11 +14,14 @@ from training.samples import View
 class Batch:
     """N images with R regions in all, and their stored targets.
 
-    images: uint8 [N, 3, H, W] (channels last in memory), zero-padded right and below; sizes: int64 [N, 2], true
-    height and width. boxes: float32 [R, 4], xyxy in [0, 1] of the true image; image_index: int64 [R], whose region it is, rising.
-    topk_ids: int64 [R, k]; topk_probs: float32 [R, k]; residual: float32 [R]; kept: bool [R]; embeddings: float32
-    [R, D or 0]. captions: float32 [N, D]; has_caption: bool [N]. keys: of the N samples; skipped: (key, reason) of
-    corrupt samples that others stand in for.
+    images: uint8 [N, 3, H, W] (channels last in memory), zero-padded right and below.
+    sizes: int64 [N, 2], true height and width.
+    boxes: float32 [R, 4], xyxy in [0, 1] of the true image.
+    image_index: int64 [R], whose region it is, rising.
+    topk_ids: int64 [R, k]; topk_probs: float32 [R, k]; residual: float32 [R]; kept: bool [R].
+    embeddings: float32 [R, D], or [R, 0] where they are not stored or not asked for.
+    captions: float32 [N, D]; has_caption: bool [N].
+    keys: of the N samples. skipped: (key, reason) of corrupt samples that others stand in for.
     """
 
     images: torch.Tensor

@@ -8,7 +8,6 @@ of ranks, loader processes and images a batch continues exactly.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -30,13 +29,20 @@ class Stream(Dataset):
     """Position in the stream -> a view of its sample, and whom it stands in for if that one is corrupt."""
 
     def __init__(
-        self, shards: Shards, selected: list[np.ndarray] | None, order: Order, view: ViewSettings, seed: int
+        self,
+        shards: Shards,
+        selected: list[np.ndarray] | None,
+        order: Order,
+        view: ViewSettings,
+        seed: int,
+        embeddings: bool,
     ):
         self._shards = shards
         self._selected = selected
         self._order = order
         self._view = view
         self._seed = seed
+        self._embeddings = embeddings
         self.cache: dict[tuple[int, int], Sample] | None = None
 
     def __getitem__(self, position: int):
@@ -60,7 +66,7 @@ class Stream(Dataset):
         if self._cache_hit(shard, ordinal) is not None:
             return self.cache[shard, ordinal]  # type: ignore[index]
         stored = ordinal if self._selected is None else int(self._selected[shard][ordinal])
-        sample = parse(*self._shards.read(shard, stored), self._view)
+        sample = parse(*self._shards.read(shard, stored), self._view, self._embeddings)
         if self.cache is not None:
             self.cache[shard, ordinal] = sample
         return sample
@@ -106,6 +112,7 @@ class Loader:
         held_out: float = 0.0,
         held: bool = False,
         pin_memory: bool = False,
+        embeddings: bool = True,
     ):
         self._data, self._seed = data, seed
         self._accumulate, self._rank, self._world = accumulate, rank, world
@@ -121,7 +128,7 @@ class Loader:
         counts = [s.n_samples for s in manifest.shards] if selected is None else [len(s) for s in selected]
         self._order = Order(counts, seed, data.window_shards)
         self.n_samples = self._order.n_samples
-        self._stream = Stream(self._shards, selected, self._order, view, seed)
+        self._stream = Stream(self._shards, selected, self._order, view, seed, embeddings)
         if data.cache_images:
             self._stream.cache = {}
 
@@ -238,8 +245,3 @@ class _Once:
 
     def __iter__(self) -> Iterator[list[int]]:
         return self._plan
-
-
-def default_buffer(out: str) -> str:
-    """The buffer folder of a run."""
-    return os.path.join(out, "buffer")

@@ -73,6 +73,8 @@ def train(
     validate(settings)
     read_manifest(settings.data.dataset)  # what is wrong with it is better said before models are built
     hooks = hooks or Hooks()
+    out = str(Path(settings.run.out).expanduser())
+    settings = replace(settings, run=replace(settings.run, out=out))
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     student = student or build(settings.student, embed_images=settings.loss.image_weight > 0)
@@ -168,6 +170,7 @@ def make_loader(settings: TrainSettings, manifest: Manifest, held: bool = False)
         held_out=settings.run.held_out,
         held=held,
         pin_memory=device_of(settings).type == "cuda",
+        embeddings=settings.loss.distill != "logits",
     )
 
 
@@ -310,10 +313,8 @@ class _Stage:
     def _evaluate(self, step: int, monitor: Monitor | None) -> dict[str, float]:
         self.model.eval()
         with torch.no_grad():
-            if self.hooks.evaluate is not None:
-                values = self.hooks.evaluate(self.model, step)
-            else:
-                values = self._held_out_loss()
+            own = self.hooks.evaluate
+            values = self._held_out_loss() if own is None else own(self.model, step)
         self.model.train()
         if monitor is not None:
             monitor.metrics(step, {f"evaluation/{k}": v for k, v in values.items()})

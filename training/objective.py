@@ -25,7 +25,8 @@ class Objective:
         """Region embeddings [R, D] and image embeddings [N, D] -> `total` (with gradient) and its parts,
         unweighted.
 
-        Besides: `kept`, the share of regions in the region losses.
+        Besides: `regions`, how many of this rank's are in the region losses, and `kept_all`, 1 where none was kept
+        and all are in them.
         """
         regions, images = (x.float() for x in outputs)
         s = self.settings
@@ -45,7 +46,8 @@ class Objective:
             [weights.get(name, s.distill_weight) * part for name, part in parts.items()]
         ).sum()
         total = total + 0.0 * (regions.sum() + images.sum())  # every rank's backward reaches every parameter
-        return {"total": total, **parts, "kept": kept.float().mean() if len(kept) else total.new_zeros(())}
+        counted = {"regions": kept.sum().float(), "kept_all": (kept.sum() > batch.kept[kept].sum()).float()}
+        return {"total": total, **parts, **counted}
 
     def _distillation(
         self, logits: torch.Tensor, batch: Batch, kept: torch.Tensor

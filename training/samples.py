@@ -15,6 +15,8 @@ from pipeline.images import BadSample
 from training.arrays import read_npz
 from training.settings import ViewSettings
 
+_UNUSED = frozenset({"objectness"})
+_EMBEDDINGS = frozenset({"region_embeddings", "region_scales"})
 _SIDED = re.compile(r"\b(left|right)", re.IGNORECASE)
 
 
@@ -48,12 +50,18 @@ def target_size(height: int, width: int, short_side: int, long_side: int) -> tup
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def parse(key: str, image: bytes, meta: bytes, arrays: bytes, view: ViewSettings) -> Sample:
-    """Decodes the three members of a sample. Raises BadSample for an image or arrays that cannot be used."""
+def parse(
+    key: str, image: bytes, meta: bytes, arrays: bytes, view: ViewSettings, embeddings: bool = True
+) -> Sample:
+    """Decodes the three members of a sample. Raises BadSample for an image or arrays that cannot be used.
+
+    embeddings: whether the teacher's region embeddings, where there are any, are wanted.
+    """
+    skip = _UNUSED if embeddings else _UNUSED | _EMBEDDINGS
     smallest = view.short_side if view.decode == "fast" else 0
     pixels, _ = images.decode(image, min_short_side=smallest)
     try:
-        sample = _from_arrays(key, pixels, read_npz(arrays))
+        sample = _from_arrays(key, pixels, read_npz(arrays, skip))
         captions = json.loads(meta)["captions"]
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise BadSample("bad_arrays", f"{key}: {e}") from e
@@ -126,9 +134,11 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
     """
     u_flip, u_caption = rng.random(2)
     n_regions = len(sample.boxes)
-    chosen: slice | np.ndarray = slice(None)
+    chosen = np.arange(n_regions)
     if n_regions > settings.max_regions:
         chosen = np.sort(rng.permutation(n_regions)[: settings.max_regions])
+    if settings.drop_unkept:
+        chosen = chosen[sample.kept[chosen]]
     allowed = settings.flip == "mirror" or (settings.flip == "unsided" and not sample.sided)
     mirrored = bool(allowed and u_flip < settings.flip_share)
     boxes = sample.boxes[chosen]

@@ -45,9 +45,10 @@ class ViewSettings:
         short_side: pixels of the image's shorter side after bicubic resizing; 0: images keep their size
         long_side: upper limit of the longer side in pixels, which then decides the scale
         decode: exact | fast (a JPEG may be decoded at 1/2, 1/4 or 1/8 if that is still at least short_side)
-        flip: never | mirror (image and boxes; the stored labels stay) | unsided (mirror unless a caption names left or right)
+        flip: never | mirror (image and boxes; labels stay) | unsided (mirror unless a caption names left or right)
         flip_share: probability of a mirrored view, 0 to 1
         max_regions: regions drawn anew from each image in every step, uniformly without replacement
+        drop_unkept: leave out drawn regions that are not kept: no loss looks at them, so only time is saved
         pad_to: padded image sides are multiples of this many pixels
     """
 
@@ -57,6 +58,7 @@ class ViewSettings:
     flip: Literal["never", "mirror", "unsided"] = "unsided"
     flip_share: float = 0.5
     max_regions: int = 100
+    drop_unkept: bool = True
     pad_to: int = 32
 
 
@@ -84,13 +86,13 @@ class LossSettings:
     """What the student learns from.
 
     Attributes:
-        distill: logits (stored top-k) | global-local (normalised logits and relations; needs stored embeddings) | feature (ReFO; needs stored embeddings)
+        distill: logits (stored top k) | global-local | feature (ReFO); the last two need stored embeddings
         contrast_weight: weight of the region-concept contrastive loss
         distill_weight: weight of the distillation loss
         image_weight: weight of the image-caption contrastive loss
         relation_weight: weight of the relations inside distill global-local
         tau: the student's temperature; 0: the dataset's align.tau
-        contrast: candidates of the contrastive loss: rank (this rank's labels, by frequency) | global (all ranks', by frequency) | unique (all ranks', each once)
+        contrast: its candidates: labels of this rank (rank) or of all (global), by frequency; or each once (unique)
         average: mean of region losses over: global (all ranks' regions) | rank (each rank's own, then ranks; as RegionCLIP)
         refo_stages: shares of the steps for ReFO's stages: student on the task, student-aware teacher, distillation
         refo_proxy_weight: weight of the MSE to the frozen student while ReFO's teacher stage trains
@@ -158,7 +160,7 @@ class RunSettings:
         checkpoint_every: steps between checkpoints
         keep_last: newest checkpoints kept, besides the best
         evaluate_every: steps between evaluations on the held-out share; 0: never
-        held_out: share of the samples kept out of training, by a hash of their keys, to choose the best checkpoint by their loss
+        held_out: share of the samples, by key hash, kept out of training to choose the best checkpoint by their loss
         log_every: steps between lines of metrics
         log_keys: write the keys of every step's samples to keys.jsonl
         tensorboard: write event files to out/tensorboard

@@ -144,7 +144,9 @@ def load_encoder(settings: TeacherSettings) -> tuple[RegionEncoder, tuple[float,
         preprocessing = open_clip.get_model_preprocess_cfg(model)
         return region_encoder(model.visual).float(), preprocessing["mean"], preprocessing["std"]
     if settings.features == "crop":
-        raise ValueError("student.encoder.features: crop has no region encoder that could be trained; roi has")
+        raise ValueError(
+            "student.encoder.features: crop has no region encoder that could be trained; roi has"
+        )
     from pipeline import teachers
 
     tower = getattr(teachers.load(settings), "tower", None)
@@ -175,5 +177,6 @@ def save_open_clip(encoder: RegionEncoder, settings: TeacherSettings, path: str 
 
     torch.manual_seed(0)
     model = open_clip.create_model(settings.model, pretrained=settings.pretrained)
-    model.visual.load_state_dict(encoder.visual.state_dict())
+    visual: nn.Module = encoder.visual  # type: ignore[assignment]
+    model.visual.load_state_dict(visual.state_dict())
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, path)

@@ -60,7 +60,7 @@ def test_what_the_build_writes_the_trainer_reads(dataset, tmp_path, capsys):  # 
     assert main(_flags(dataset, tmp_path / "run", **{"run.steps": 12})) == 0
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     assert [r["step"] for r in metrics] == list(range(1, 13))
-    assert all(r[name] > 0 for r in metrics for name in ("contrast", "distill", "image", "kept"))
+    assert all(r[name] > 0 for r in metrics for name in ("contrast", "distill", "image", "regions"))
     assert metrics[-1]["loss"] < metrics[0]["loss"]
     keys = {k for r in rows(tmp_path / "run" / "keys.jsonl") for k in r["keys"]}
     assert 24 <= len(keys) <= 32

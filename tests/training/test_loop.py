@@ -179,6 +179,28 @@ def test_micro_batches_average_to_the_step_for_losses_that_are_means(tmp_path):
         assert b["distill"] == pytest.approx(a["distill"], rel=1e-3)
 
 
+def test_leaving_out_what_is_not_kept_changes_no_loss(dataset, tmp_path):
+    settings = make_settings(dataset, tmp_path / "dropped", steps=5)
+    train(settings, tiny_student())
+    every = replace(settings.view, drop_unkept=False)
+    run = replace(settings.run, out=str(tmp_path / "every"))
+    train(replace(settings, view=every, run=run), tiny_student())
+    dropped, whole = (rows(tmp_path / n / "metrics.jsonl") for n in ("dropped", "every"))
+    for a, b in zip(dropped, whole, strict=True):
+        for name in ("loss", "contrast", "distill", "image", "regions"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_a_dataset_that_keeps_nothing_trains_on_images_or_on_all(tmp_path, drop):  # parity 21
+    nothing = make_dataset(tmp_path / "d", shards=1, threshold=2.0)
+    settings = make_settings(nothing, tmp_path / "run", steps=3)
+    train(replace(settings, view=replace(settings.view, drop_unkept=drop)), tiny_student())
+    metrics = rows(tmp_path / "run" / "metrics.jsonl")
+    assert all((r["regions"] == 0) == drop for r in metrics)
+    assert all(r["loss"] > 0 for r in metrics)  # and no NaN
+
+
 @pytest.mark.parametrize("distill", ["global-local", "feature"])
 def test_the_distillation_family_learns(dataset, tmp_path, distill):
     settings = make_settings(dataset, tmp_path / "run", steps=60)
