@@ -25,7 +25,9 @@ class Run:
     error: float
 
 
-def write_report(out: Path, runs: Sequence[Run], teacher_error: float, figure: str) -> str:
+def write_report(
+    out: Path, runs: Sequence[Run], teacher_error: float, figure: str, n_bootstrap: int = 400
+) -> str:
     """Writes runs.csv, scaling.png and report.md into `out`; returns the page."""
     runs = sorted(runs, key=lambda r: (r.budget, r.data, r.n, r.seed))
     with (out / "runs.csv").open("w", newline="") as file:
@@ -38,7 +40,7 @@ def write_report(out: Path, runs: Sequence[Run], teacher_error: float, figure: s
     fits: dict[tuple[str, str], Fit | str] = {}
     for key, group in groups.items():
         try:
-            fits[key] = fit([r.n for r in group], [r.error for r in group])
+            fits[key] = fit([r.n for r in group], [r.error for r in group], n_bootstrap)
         except ValueError as e:
             fits[key] = str(e)
     plot(out / "scaling.png", groups, fits, teacher_error, figure)

@@ -24,7 +24,7 @@ def _runs() -> list[Run]:
 
 
 def test_the_page_predicts_where_a_law_holds_and_refuses_where_none_does(tmp_path: Path):
-    page = write_report(tmp_path, _runs(), 0.6, "region top-1")
+    page = write_report(tmp_path, _runs(), 0.6, "region top-1", n_bootstrap=60)
     caption, shuffled = (
         next(line for line in page.splitlines() if line.startswith(f"- **{d}"))
         for d in ("caption", "shuffled")
