@@ -102,6 +102,9 @@ def main() -> None:
         "--nms_iou", type=float, default=LocalizerSettings.nms_iou, help="NMS threshold of rpn-lite"
     )
     parser.add_argument(
+        "--image_size", type=int, default=0, help="short side for rpn-lite in pixels; 0: its own"
+    )
+    parser.add_argument(
         "--rpn",
         action="store_true",
         help="time torchvision's RPN too, with random weights (seconds an image)",
@@ -111,7 +114,14 @@ def main() -> None:
     n_scenes, n_timed = (60, 8) if options.quick else (200, 40)
     photos, drawn = photographs(options.images, options.instances), scenes(n_scenes)
     loaded = {
-        kind: localizers.load(LocalizerSettings(kind=kind, max_proposals=300, nms_iou=options.nms_iou))
+        kind: localizers.load(
+            LocalizerSettings(
+                kind=kind,
+                max_proposals=300,
+                nms_iou=options.nms_iou,
+                image_size=options.image_size if kind == "rpn-lite" else 0,
+            )
+        )
         for kind in ("grid", *SHIPPED)
     }
     rows: dict[str, dict[str, Any]] = {}
