@@ -148,16 +148,12 @@ def judge(photo: Photo, boxes: np.ndarray, labels: list[str], accepted: list[set
 
 
 def row_of(
-    settings: AlignSettings, probs: np.ndarray, verdicts: np.ndarray, threshold: float
+    settings: AlignSettings, kept: np.ndarray, verdicts: np.ndarray, threshold: float
 ) -> dict[str, Any]:
-    kept = probs > threshold
     judged = kept & (verdicts >= 0)
     row = {"policy": settings.policy, "tau": settings.tau, "bonus": settings.blend_bonus}
-    row |= {
-        "threshold": round(float(threshold), 3),
-        "kept": round(float(kept.mean()), 3),
-        "judged": int(judged.sum()),
-    }
+    row |= {"pair_nms_iou": settings.pair_nms_iou, "threshold": round(threshold, 3)}
+    row |= {"kept": round(float(kept.mean()), 3), "judged": int(judged.sum())}
     return row | {"precision": round(100 * float(verdicts[judged].mean()), 1) if judged.any() else None}
 
 
@@ -182,16 +178,17 @@ def pairs(
         probs = np.concatenate([a.topk_probs[:, 0] for a in found])
         head = {"concepts": len(pool.names), "regions": len(probs)}
         for share in (0.1, 0.25, 0.4, 1.0):
-            threshold = -1.0 if share == 1.0 else float(np.quantile(probs, 1 - share))
-            rows.append(head | row_of(settings, probs, verdicts, threshold))
-        rows.append(head | row_of(settings, probs, verdicts, settings.threshold) | {"own_threshold": True})
+            threshold = float(np.quantile(probs, 1 - share)) if share < 1 else -1.0
+            rows.append(head | row_of(settings, probs > threshold, verdicts, threshold))
+        kept = np.concatenate([a.kept for a in found])
+        rows.append(head | row_of(settings, kept, verdicts, settings.threshold) | {"own_threshold": True})
         print("\n".join(json.dumps(row) for row in rows[-5:]), flush=True)
     return rows
 
 
 def alignment_grid(quick: bool) -> list[AlignSettings]:
     """The preset of configs/photos.yaml first, then its neighbours."""
-    preset = AlignSettings(policy="blend", tau=0.1, blend_bonus=2.0, threshold=0.5)
+    preset = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
     change = [{"policy": "pool"}, {"policy": "caption"}]
     if not quick:
         change += [
