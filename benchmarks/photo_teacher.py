@@ -191,13 +191,7 @@ def alignment_grid(quick: bool) -> list[AlignSettings]:
     preset = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
     change = [{"policy": "pool"}, {"policy": "caption"}]
     if not quick:
-        change += [
-            {"blend_bonus": 1.0},
-            {"blend_bonus": 3.0},
-            {"blend_bonus": 4.0},
-            {"tau": 0.05},
-            {"tau": 0.07},
-        ]
+        change += [{"blend_bonus": 2.0}, {"blend_bonus": 4.0}, {"tau": 0.05}, {"pair_nms_iou": 0.5}]
         change += [{"tau": 0.14}, {"policy": "pool", "tau": 0.05}, {"policy": "pool", "tau": 0.14}]
     return [preset, *(dataclasses.replace(preset, **c) for c in change)]
 
@@ -213,6 +207,12 @@ def main() -> None:
         "--min-count", type=int, default=3, help="images that must name a concept (default: %(default)s)"
     )
     parser.add_argument("--part", choices=["both", "truth", "pairs"], default="both")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=["roi:384", "roi:480", "roi:640", "crop:224"],
+        help="features:size of part 1",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = find_shared_data()
@@ -220,7 +220,7 @@ def main() -> None:
         raise SystemExit("no ../shared/data beside the checkout: set REGIONPAIRS_SHARED")
     root, quick = data / "coco_photos", arguments.quick
     templates = QUICK_TEMPLATES if quick else load_templates(None)
-    variants = [("roi", 384), ("roi", 480), ("roi", 640), ("roi", 800), ("crop", 224)]
+    variants = [(name, int(size)) for name, _, size in (v.partition(":") for v in arguments.variants)]
     truth, aligned = [], []
     if arguments.part != "pairs":
         truth = ground_truth(
