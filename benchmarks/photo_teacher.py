@@ -148,16 +148,12 @@ def judge(photo: Photo, boxes: np.ndarray, labels: list[str], accepted: list[set
 
 
 def row_of(
-    settings: AlignSettings, probs: np.ndarray, verdicts: np.ndarray, threshold: float
+    settings: AlignSettings, kept: np.ndarray, verdicts: np.ndarray, threshold: float
 ) -> dict[str, Any]:
-    kept = probs > threshold
     judged = kept & (verdicts >= 0)
     row = {"policy": settings.policy, "tau": settings.tau, "bonus": settings.blend_bonus}
-    row |= {
-        "threshold": round(float(threshold), 3),
-        "kept": round(float(kept.mean()), 3),
-        "judged": int(judged.sum()),
-    }
+    row |= {"pair_nms_iou": settings.pair_nms_iou, "threshold": round(threshold, 3)}
+    row |= {"kept": round(float(kept.mean()), 3), "judged": int(judged.sum())}
     return row | {"precision": round(100 * float(verdicts[judged].mean()), 1) if judged.any() else None}
 
 
@@ -182,25 +178,20 @@ def pairs(
         probs = np.concatenate([a.topk_probs[:, 0] for a in found])
         head = {"concepts": len(pool.names), "regions": len(probs)}
         for share in (0.1, 0.25, 0.4, 1.0):
-            threshold = -1.0 if share == 1.0 else float(np.quantile(probs, 1 - share))
-            rows.append(head | row_of(settings, probs, verdicts, threshold))
-        rows.append(head | row_of(settings, probs, verdicts, settings.threshold) | {"own_threshold": True})
+            threshold = float(np.quantile(probs, 1 - share)) if share < 1 else -1.0
+            rows.append(head | row_of(settings, probs > threshold, verdicts, threshold))
+        kept = np.concatenate([a.kept for a in found])
+        rows.append(head | row_of(settings, kept, verdicts, settings.threshold) | {"own_threshold": True})
         print("\n".join(json.dumps(row) for row in rows[-5:]), flush=True)
     return rows
 
 
 def alignment_grid(quick: bool) -> list[AlignSettings]:
     """The preset of configs/photos.yaml first, then its neighbours."""
-    preset = AlignSettings(policy="blend", tau=0.1, blend_bonus=2.0, threshold=0.5)
+    preset = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
     change = [{"policy": "pool"}, {"policy": "caption"}]
     if not quick:
-        change += [
-            {"blend_bonus": 1.0},
-            {"blend_bonus": 3.0},
-            {"blend_bonus": 4.0},
-            {"tau": 0.05},
-            {"tau": 0.07},
-        ]
+        change += [{"blend_bonus": 2.0}, {"blend_bonus": 4.0}, {"tau": 0.05}, {"pair_nms_iou": 0.5}]
         change += [{"tau": 0.14}, {"policy": "pool", "tau": 0.05}, {"policy": "pool", "tau": 0.14}]
     return [preset, *(dataclasses.replace(preset, **c) for c in change)]
 
@@ -216,6 +207,12 @@ def main() -> None:
         "--min-count", type=int, default=3, help="images that must name a concept (default: %(default)s)"
     )
     parser.add_argument("--part", choices=["both", "truth", "pairs"], default="both")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=["roi:384", "roi:480", "roi:640", "crop:224"],
+        help="features:size of part 1",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = find_shared_data()
@@ -223,7 +220,7 @@ def main() -> None:
         raise SystemExit("no ../shared/data beside the checkout: set REGIONPAIRS_SHARED")
     root, quick = data / "coco_photos", arguments.quick
     templates = QUICK_TEMPLATES if quick else load_templates(None)
-    variants = [("roi", 384), ("roi", 480), ("roi", 640), ("roi", 800), ("crop", 224)]
+    variants = [(name, int(size)) for name, _, size in (v.partition(":") for v in arguments.variants)]
     truth, aligned = [], []
     if arguments.part != "pairs":
         truth = ground_truth(
