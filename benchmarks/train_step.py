@@ -243,7 +243,7 @@ def peak_memory(arguments: argparse.Namespace, dataset: Path, way: str) -> float
 def data_wait(arguments: argparse.Namespace, dataset: Path, out: Path) -> dict[str, float]:
     """The share of a real run's time that it waited for its loader (two processes)."""
     settings = settings_of(arguments, dataset)
-    run = replace(settings.run, out=str(out), steps=3 * arguments.rounds, tensorboard=False)
+    run = replace(settings.run, out=str(out), steps=2 * arguments.rounds, tensorboard=False)
     data = replace(settings.data, workers=2)
     summary = train(replace(settings, run=run, data=data))
     return {
