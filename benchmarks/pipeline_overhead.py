@@ -43,13 +43,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer images: under 50 s on 2 cores")
     parser.add_argument("--teacher", default="photo", help="teacher.kind (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=480, help="side of the images in pixels (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the median counts (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=int, default=480, help="side of the images in pixels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="rounds, of which the median counts (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     n, part, repeats = (48, 4, 1) if arguments.quick else (192, 8, arguments.repeats)
     with tempfile.TemporaryDirectory() as folder:
         source = write_images(Path(folder), n, arguments.size)
-        Path(folder, "templates.txt").write_text("{}\n")  # the pool is made once a dataset and is not measured
+        Path(folder, "templates.txt").write_text(
+            "{}\n"
+        )  # the pool is made once a dataset and is not measured
         ray_runner = RayRunner()
         rounds = []
         for i in range(repeats):

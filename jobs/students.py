@@ -48,7 +48,9 @@ def student_metrics(
         return json.loads(file.read_text())
     settings = replace(settings, run=replace(settings.run, out=str(out)))
     summary = train(settings)
-    kept: dict[str, Any] = {key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary}
+    kept: dict[str, Any] = {
+        key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary
+    }
     metrics: dict[str, Any] = {"name": name, **about, **kept, **examiner(str(out / "student.safetensors"))}
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(metrics, indent=1))

@@ -29,9 +29,7 @@ class BadSample(Exception):
         self.detail = detail
 
 
-def decode(
-    data: bytes, max_pixels: int = 100_000_000, min_short_side: int = 0
-) -> tuple[np.ndarray, str]:
+def decode(data: bytes, max_pixels: int = 100_000_000, min_short_side: int = 0) -> tuple[np.ndarray, str]:
     """Pixels as uint8 [H, W, 3] RGB, upright (EXIF orientation applied), and the member extension.
 
     min_short_side > 0: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps that

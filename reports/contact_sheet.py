@@ -52,7 +52,9 @@ def _tile(meta: dict[str, Any], image: bytes) -> Image.Image:
     pen = ImageDraw.Draw(tile)
     font = ImageFont.load_default(13)
     best: dict[str, dict[str, Any]] = {}
-    for pair in meta["pairs"]:  # by falling objectness: of each concept the region that looks most like an object
+    for pair in meta[
+        "pairs"
+    ]:  # by falling objectness: of each concept the region that looks most like an object
         best.setdefault(pair["concept"], pair)
     # Large boxes first, so that small ones stay visible.
     shown = sorted(list(best.values())[:PAIRS_AN_IMAGE], key=lambda p: -_area(p["box_xyxy_norm"]))

@@ -79,6 +79,8 @@ def test_a_relative_path_is_refused_inside_a_submitted_job(monkeypatch):
     build_pairs.check(BuildSettings(out="s3://bucket/x"))
 
 
-@pytest.mark.parametrize(("given", "resolved"), [("/d/*.tar", ["/d/*.tar"]), ('["a.tar", "b.tar"]', ["a.tar", "b.tar"])])
+@pytest.mark.parametrize(
+    ("given", "resolved"), [("/d/*.tar", ["/d/*.tar"]), ('["a.tar", "b.tar"]', ["a.tar", "b.tar"])]
+)
 def test_urls_may_be_one_or_many(given, resolved):
     assert resolve("--source.kind", "webdataset", "--source.urls", given).source.url_list() == resolved

@@ -91,9 +91,9 @@ def _pid_of(out: str, submitter: int) -> int:
             words = (entry / "cmdline").read_bytes().decode().split("\0")
         except (OSError, ValueError):
             continue
-        if words[0].endswith("python") and len(words) > 1 and words[1] == "jobs/build_pairs.py":
-            if f"--out={out}" in words and int(entry.name) != submitter:
-                return int(entry.name)
+        is_driver = words[0].endswith("python") and words[1:2] == ["jobs/build_pairs.py"]
+        if is_driver and f"--out={out}" in words and int(entry.name) != submitter:
+            return int(entry.name)
     return 0
 
 
