@@ -2,8 +2,9 @@
 
 The bare loop reads, decodes, proposes, encodes and aligns, on all cores, and keeps nothing; it is written in two ways
 (one loop on all cores; a loop a core), and the faster one counts. The pipeline also plans,
-commits shards and keeps its ledger. All run after warm-up: of a pipeline only the time from its first commits (one a
-worker) to its last counts, so start-up (Ray, importing torch, loading weights) is left out.
+commits shards and keeps its ledger. Of a pipeline
+the time counts from the start of its first part's compute to its last commit: start-up (Ray, importing torch, loading
+weights) is left out, but the first call of every model, and a worker that comes later than another, are in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -24,7 +26,6 @@ import torch
 
 from concept_pool.settings import PoolSettings
 from jobs.run_ray import RayRunner
-from jobs.run_ray import default_workers as ray_workers
 from pipeline import build as builds
 from pipeline import localizers, sources, stages, teachers, vocabulary
 from pipeline.align import align
@@ -33,7 +34,6 @@ from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.parts import Part
 from pipeline.run_local import LocalRunner
-from pipeline.run_local import default_workers as local_workers
 from pipeline.settings import BuildSettings
 from pipeline.sources import shapes
 from pipeline.sources.settings import SourceSettings
@@ -68,9 +68,11 @@ def main() -> None:
                 pool=PoolSettings(min_count=1, templates=f"{folder}/templates.txt"),
                 samples_per_shard=part,
             )
-            local, _ = rate(settings, LocalRunner(), local_workers(settings), "local")
-            ray_rate, out = rate(settings, ray_runner, ray_workers(settings), "ray")
-            one = 0.0 if arguments.quick else bare_rate(settings, out, 1)  # the slower one, where cores are few
+            local, out = rate(settings, LocalRunner(), "local")
+            ray_rate, _ = rate(settings, ray_runner, "ray", pool_of=out)
+            one = (
+                0.0 if arguments.quick else bare_rate(settings, out, 1)
+            )  # the slower one, where cores are few
             side_by_side = bare_rate(settings, out, os.cpu_count() or 1)
             bare = max(one, side_by_side)  # the better of the two ways to write that loop
             rounds.append(
@@ -110,26 +112,36 @@ def write_images(folder: Path, n: int, size: int) -> SourceSettings:
     return SourceSettings(kind="coco", images=str(folder / "images"), captions=str(folder / "captions.json"))
 
 
-def rate(settings: BuildSettings, runner: Runner, workers: int, name: str) -> tuple[float, str]:
-    """Images/s of a pipeline between its first commits and its last, and the folder it wrote."""
+def rate(settings: BuildSettings, runner: Runner, name: str, pool_of: str | None = None) -> tuple[float, str]:
+    """Images/s of a pipeline, from the start of its first part's compute to its last commit; and the folder it wrote.
+
+    pool_of: a dataset of the same settings whose plan and pool are taken over, since they are not measured.
+    """
     clock = _Clock(runner)
     out = f"{settings.out}-{name}"
+    if pool_of:
+        shutil.copytree(
+            pool_of,
+            out,
+            ignore=shutil.ignore_patterns("shards", "manifest", "manifest.parquet", "summary.json"),
+        )
     builds.build(BuildSettings(**{**vars(settings), "out": out}), clock)
-    warm, measured = clock.commits[:workers], clock.commits[workers:]
-    return sum(n for _, n in measured) / (measured[-1][0] - warm[-1][0]), out
+    return clock.n_images / (clock.ended - clock.started), out
 
 
 class _Clock:
-    """A runner that notes when each part was committed and how many images it held."""
+    """A runner that notes when the first part's compute began, when the last part was committed, and the images."""
 
     def __init__(self, runner: Runner):
         self._runner = runner
         self.count, self.call = runner.count, runner.call
-        self.commits: list[tuple[float, int]] = []
+        self.started, self.ended, self.n_images = float("inf"), 0.0, 0
 
     def run(self, job: stages.Job, parts: list[Part]) -> Iterator[dict[str, Any]]:
         for row in self._runner.run(job, parts):
-            self.commits.append((time.perf_counter(), row["n_samples"]))
+            self.ended = time.perf_counter()
+            self.started = min(self.started, self.ended - row["seconds"]["compute"] - row["seconds"]["write"])
+            self.n_images += row["n_samples"]
             yield row
 
 
