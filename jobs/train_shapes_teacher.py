@@ -34,7 +34,6 @@ class TrainShapesTeacher:
         teacher: the training itself
         held_out: scenes, of all kinds and of another seed, that the reports are measured on
         report_every: steps between reports and checkpoints
-        stop_after: step to stop at, of those that the schedule counts; the shipped weights are those of step 2400
         threads: torch threads
     """
 
@@ -42,7 +41,6 @@ class TrainShapesTeacher:
     teacher: ShapesTeacherSettings = field(default_factory=ShapesTeacherSettings)
     held_out: int = 300
     report_every: int = 400
-    stop_after: int = 2400
     threads: int = 1
 
 
@@ -84,10 +82,9 @@ def train(settings: TrainShapesTeacher, trainer: Trainer, scenes: Scenes, checkp
     held_out = [shapes.draw_scene(900, i, shapes.SIZE) for i in range(settings.held_out)]
     losses: list[float] = []
     started = time.perf_counter()
-    last = min(settings.stop_after, settings.teacher.steps)
-    while trainer.step < last:
+    while trainer.step < settings.teacher.steps:
         losses.append(trainer.advance(scenes))
-        if trainer.step % settings.report_every and trainer.step < last:
+        if trainer.step % settings.report_every and trainer.step < settings.teacher.steps:
             continue
         line: dict[str, float] = {
             "step": trainer.step,

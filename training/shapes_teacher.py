@@ -47,7 +47,7 @@ class ShapesTeacherSettings:
     scenes: int = 30_000
     seed: int = 1
     phases: list[Phase] = field(
-        default_factory=lambda: [Phase(50_000, 64, 1), Phase(90_000, 64, 2), Phase(40_000, 96, 6)]
+        default_factory=lambda: [Phase(60_000, 64, 1), Phase(160_000, 64, 2), Phase(240_000, 96, 6)]
     )
     batch_images: int = 64
     lr: float = 1.5e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import roi_align
 
 from pipeline import teachers
 from pipeline.sources import shapes
@@ -55,6 +56,32 @@ def test_padding_has_no_influence(teacher):
     for i, (h, w) in enumerate(sizes.tolist()):
         alone = encoder(canvas[i : i + 1, :, :h, :w], boxes[:1])
         assert torch.allclose(padded[2 * i : 2 * i + 2], alone, atol=1e-5)
+
+
+def test_regions_are_the_maximum_of_torchvisions_roi_align():
+    """The slow twin of `pool`, on small and large boxes in mixed order, and its gradient."""
+    tower = ShapesClip().image
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(24, 2, 2, generator=generator).sort(dim=1).values * torch.tensor([160.0, 96.0])
+    corners[5] = torch.tensor([[0.0, 0.0], [160.0, 96.0]])
+    rois = torch.cat([torch.arange(24)[:, None] % 3, corners.flatten(1)], dim=1)
+    features = torch.randn(3, 256, 12, 20, generator=generator, requires_grad=True)
+    large = (rois[:, 3:] - rois[:, 1:3]).amax(1) / 8 > 6
+    assert 0 < large.sum() < 24
+    slow = torch.stack(
+        [
+            roi_align(features, roi[None], 12 if big else 6, 1 / 8, sampling_ratio=1, aligned=True).amax(
+                (2, 3)
+            )[0]
+            for roi, big in zip(rois, large, strict=True)
+        ]
+    )
+    fast = tower.pool(features, rois)
+    assert torch.allclose(fast, tower.head(slow), atol=1e-5)
+    weights = torch.randn(fast.shape, generator=generator)
+    (expected,) = torch.autograd.grad((tower.head(slow) * weights).sum(), features)
+    (found,) = torch.autograd.grad((fast * weights).sum(), features)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_gradients_reach_every_parameter_of_the_image_tower():
