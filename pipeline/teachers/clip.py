@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.devices import resolve_device
+from pipeline.teachers.clip_text import text_encoder
 from pipeline.teachers.folding import fold_batch_norms
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import region_encoder
@@ -30,6 +31,7 @@ class ClipTeacher:
             model = open_clip.create_model(settings.model, pretrained=settings.pretrained, weights_only=True)
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.tokenizer = open_clip.get_tokenizer(settings.model)
+        self._encode_tokens = text_encoder(self.model)
         self.logit_scale = float(model.logit_scale.exp())
         visual = model.visual
         config = open_clip.get_model_preprocess_cfg(model)
@@ -55,11 +57,14 @@ class ClipTeacher:
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> torch.Tensor:
-        out = [torch.zeros(0, self.dim)]
-        for start in range(0, len(texts), self.batch_texts):
-            tokens = self.tokenizer(texts[start : start + self.batch_texts]).to(self.device)
-            out.append(self.model.encode_text(tokens).float().cpu())
-        return torch.cat(out)
+        out = torch.zeros(len(texts), self.dim)
+        # Texts of similar length share a batch, in a fixed order: see `text_encoder`.
+        order = sorted(range(len(texts)), key=lambda index: (len(texts[index]), index))
+        for start in range(0, len(order), self.batch_texts):
+            rows = order[start : start + self.batch_texts]
+            tokens = self.tokenizer([texts[row] for row in rows]).to(self.device)
+            out[rows] = self._encode_tokens(tokens).float().cpu()
+        return out
 
 
 @torch.inference_mode()

@@ -51,6 +51,14 @@ def test_random_weights_are_those_of_seed_0_and_disturb_no_other_randomness(tiny
     assert first.numpy().tobytes() == second.numpy().tobytes()
 
 
+def test_texts_come_back_in_the_order_they_were_given(tiny, monkeypatch):
+    teacher = teachers.load(TeacherSettings(kind="open_clip", model=tiny))
+    texts = ["a photo of a very small dog.", "cat", "a dog", "", "the large red bus on the street"]
+    alone = torch.cat([teacher.encode_text([text]) for text in texts])
+    monkeypatch.setattr(teacher, "batch_texts", 2)
+    torch.testing.assert_close(teacher.encode_text(texts), alone, rtol=1e-4, atol=1e-5)
+
+
 def test_a_long_text_keeps_its_end():  # parity 6
     tokens = open_clip.get_tokenizer("RN50")(["dog " * 200])[0]
     assert tokens[-1] == tokens.max()
