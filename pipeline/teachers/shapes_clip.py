@@ -71,32 +71,30 @@ class ShapesImageTower(nn.Module):
 
     def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """The map and float [R, 5] (image index, x0, y0, x1, y1 in px of the image) -> region embeddings [R, D]."""
-        cells = features.permute(0, 2, 3, 1).flatten(1, 2)
-        size = features.shape[2:]
+        cells = features.permute(0, 2, 3, 1)
+        height, width = features.shape[2:]
         sides = (rois[:, 3:] - rois[:, 1:3]).amax(1) / self.stride
         places, maxima = [], []
         for image in rois[:, 0].unique().long():
             for points, sized in ((_SMALL, sides <= _SMALL), (_LARGE, sides > _SMALL)):
                 place = ((rois[:, 0] == image) & sized).nonzero()[:, 0]
-                weights = interpolation(rois[place, 1:] / self.stride, points, size)
+                x0, y0, x1, y1 = (rois[place, 1:] / self.stride).T
+                down, across = interpolation(y0, y1, points, height), interpolation(x0, x1, points, width)
+                rows = (down.flatten(0, 1) @ cells[image].flatten(1)).view(*down.shape[:2], width, features.shape[1])
                 places.append(place)
-                maxima.append((weights.flatten(0, 1) @ cells[image]).unflatten(0, weights.shape[:2]).amax(1))
+                maxima.append((across[:, None] @ rows).amax((1, 2)))
         return self.head(torch.cat(maxima)[torch.cat(places).argsort()])
 
 
-def interpolation(boxes: torch.Tensor, points: int, size: torch.Size) -> torch.Tensor:
-    """RoIAlign's bilinear reading of a map as a matrix: float [R, points^2, h * w], for boxes [R, 4] in cells.
+def interpolation(low: torch.Tensor, high: torch.Tensor, points: int, length: int) -> torch.Tensor:
+    """RoIAlign's bilinear reading along one axis as a matrix: float [R, points, length], for spans [R] in cells.
 
     One sample a bin, aligned, clamped at the border. As a matrix product its backward pass costs what its forward pass
     does, where torchvision's scatters value by value.
     """
-    steps = (torch.arange(points, device=boxes.device) + 0.5) / points
-    axes = []
-    for low, high, length in ((boxes[:, 1], boxes[:, 3], size[0]), (boxes[:, 0], boxes[:, 2], size[1])):
-        at = (low[:, None] + steps * (high - low)[:, None] - 0.5).clamp(0, length - 1)
-        axes.append(F.relu(1 - (at[..., None] - torch.arange(length, device=boxes.device)).abs()))
-    down, across = axes
-    return torch.einsum("ryh,rxw->ryxhw", down, across).flatten(3).flatten(1, 2)
+    steps = (torch.arange(points, device=low.device) + 0.5) / points
+    at = (low[:, None] + steps * (high - low)[:, None] - 0.5).clamp(0, length - 1)
+    return F.relu(1 - (at[..., None] - torch.arange(length, device=low.device)).abs())
 
 
 class ShapesTextTower(nn.Module):
