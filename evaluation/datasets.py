@@ -18,6 +18,7 @@ from pipeline import shards, storage
 from pipeline.align import AlignSettings, align
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+YIELDS = (0.1, 0.25, 0.4)
 POLICIES = ("pool", "caption", "blend")
 
 
@@ -30,6 +31,7 @@ class Stored:
     objectness: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+    margins: np.ndarray
     kept: np.ndarray
     mentioned: list[int]
     regions: np.ndarray
@@ -50,12 +52,14 @@ def read(dataset: str) -> Iterator[Stored]:
             )
             if "region_scales" in arrays:
                 regions = regions * arrays["region_scales"][:, None]
+            best = np.pad(arrays["topk_probs"].astype(np.float64), ((0, 0), (0, 1)))
             yield Stored(
                 meta["source_key"],
                 arrays["boxes_xyxy_norm"],
                 arrays["objectness"],
                 arrays["topk_ids"][:, 0].astype(int),
-                arrays["topk_probs"][:, 0].astype(np.float64),
+                best[:, 0],
+                best[:, 0] - best[:, 1],
                 arrays["kept"].astype(bool),
                 meta["mentioned"],
                 regions,
@@ -83,7 +87,9 @@ def pair_report(dataset: str, truth: TruthSet) -> dict:
     stored = [s for s, _ in samples]
     objects = [pairs.Objects(image.boxes_xyxy_norm, ids[image.labels]) for _, image in samples]
     settings = align_settings(dataset)
-    table = pairs.compare([_regions(s, s.labels, s.probabilities, s.kept) for s in stored], objects)
+    table = pairs.compare(
+        [_regions(s, s.labels, s.probabilities, s.margins, s.kept) for s in stored], objects
+    )
     report = {
         "n_images": len(samples),
         "n_objects": table.n_objects,
@@ -112,6 +118,7 @@ def policy_report(table: pairs.Table) -> dict:
     return {
         "all": pairs.summary(table),
         "by_threshold": pairs.by_threshold(table, THRESHOLDS),
+        "by_yield": pairs.by_yield(table, YIELDS),
         "by_group": pairs.by_group(table),
         "calibration": pairs.calibration(table.probability[matched], table.right[matched]),
     }
@@ -127,9 +134,8 @@ def relabel(
     regions = []
     for s in stored:
         a = align(torch.from_numpy(s.regions), concepts, s.mentioned, settings)
-        regions.append(
-            _regions(s, a.topk_ids[:, 0].astype(int), a.topk_probs[:, 0].astype(np.float64), a.kept)
-        )
+        labels, best = a.topk_ids[:, 0].astype(int), a.topk_probs[:, 0].astype(np.float64)
+        regions.append(_regions(s, labels, best, a.margin.astype(np.float64), a.kept))
     return pairs.compare(regions, objects)
 
 
@@ -139,5 +145,7 @@ def concept_ids(names: Sequence[str], pool: ConceptPool) -> np.ndarray:
     return np.array([ids[0] if ids else -1 for ids in found])
 
 
-def _regions(s: Stored, labels: np.ndarray, probabilities: np.ndarray, kept: np.ndarray) -> pairs.Regions:
-    return pairs.Regions(s.boxes_xyxy_norm, labels, probabilities, kept, frozenset(s.mentioned))
+def _regions(
+    s: Stored, labels: np.ndarray, probabilities: np.ndarray, margins: np.ndarray, kept: np.ndarray
+) -> pairs.Regions:
+    return pairs.Regions(s.boxes_xyxy_norm, labels, probabilities, margins, kept, frozenset(s.mentioned))

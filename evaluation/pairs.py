@@ -23,6 +23,7 @@ class Regions:
     boxes: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+    margins: np.ndarray
     kept: np.ndarray
     mentioned: frozenset[int]
 
@@ -48,6 +49,7 @@ class Table:
     right: np.ndarray
     kept: np.ndarray
     probability: np.ndarray
+    margin: np.ndarray
     size: np.ndarray
     in_caption: np.ndarray
     object_in_caption: np.ndarray
@@ -76,6 +78,7 @@ def compare(regions: Sequence[Regions], objects: Sequence[Objects]) -> Table:
             "right": (r.labels == true) & (true >= 0),
             "kept": r.kept.astype(bool),
             "probability": r.probabilities,
+            "margin": r.margins,
             "size": np.sqrt(np.clip(sides.prod(1), 0, None)),
             "in_caption": np.isin(r.labels, named),
             "object_in_caption": np.isin(true, named),
@@ -110,6 +113,24 @@ def summary(table: Table, chosen: np.ndarray | None = None) -> dict[str, float]:
 def by_threshold(table: Table, thresholds: Sequence[float]) -> dict[str, dict[str, float]]:
     """`summary` of the regions whose label's probability is above each threshold."""
     return {f"{t:g}": summary(table, table.probability > t) for t in thresholds}
+
+
+def by_yield(table: Table, shares: Sequence[float]) -> dict[str, dict[str, float]]:
+    """`precision_of_all` and `precision` of the best share of all regions, chosen by probability and by margin.
+
+    Two keep rules compare at an equal number of pairs, whatever their scales are.
+    """
+    found = {}
+    for share in shares:
+        n = round(share * len(table.probability))
+        row: dict[str, float] = {}
+        for rule in ("probability", "margin"):
+            chosen = np.zeros(len(table.probability), bool)
+            chosen[np.argsort(-getattr(table, rule), kind="stable")[:n]] = True
+            best = summary(table, chosen)
+            row |= {f"{rule}_{name}": best[name] for name in ("precision", "precision_of_all")}
+        found[f"{share:g}"] = row
+    return found
 
 
 def by_group(table: Table, size_edges: Sequence[float] = (0.2, 0.4)) -> dict[str, dict[str, float]]:

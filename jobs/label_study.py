@@ -20,8 +20,8 @@ from evaluation.scaling import mean_interval
 from evaluation.truth import TruthSettings
 from evaluation.variants import write_variant
 from jobs.arguments import parse
-from jobs.students import Examiner, student_metrics
-from training.settings import LossSettings, TrainSettings
+from jobs.students import Parallel, StudentRun, examiner_of, train_all
+from training.settings import TrainSettings
 
 log = logging.getLogger("regionpairs")
 
@@ -77,6 +77,7 @@ class LabelStudySettings:
     train: TrainSettings = field(default_factory=TrainSettings)
     truth: TruthSettings = field(default_factory=TruthSettings)
     test: TruthSettings = field(default_factory=TruthSettings)
+    parallel: Parallel = field(default_factory=Parallel)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,15 +91,16 @@ def main(argv: list[str] | None = None) -> int:
     for arm in (ARMS[name] for name in settings.arms):
         threshold = threshold_of(settings, arm)
         write_variant(settings.dataset, data_of(settings, arm), arm.variant, known, threshold=threshold)
-    examiner = Examiner(settings.train.student.encoder, settings.test)
-    teacher = row_of({"arm": "teacher", "seed": "", **examiner.teacher})
+    teacher = row_of(
+        {"arm": "teacher", "seed": "", **examiner_of(settings.train.student.encoder, settings.test).teacher}
+    )
     log.info("teacher: region top-1 %.4f", teacher["top1"])
+    runs = [run_for(settings, name, seed) for seed in settings.seeds for name in settings.arms]
     rows: list[dict[str, Any]] = []
-    for seed in settings.seeds:
-        for name in settings.arms:
-            rows.append(row_of(run(settings, examiner, name, seed)))
-            log.info("%s, seed %d: region top-1 %.4f", name, seed, rows[-1]["top1"])
-            write_results(out, settings.arms, rows, teacher)
+    for metrics in train_all(runs, settings.test, settings.parallel):
+        rows.append(row_of(metrics))
+        log.info("%s: region top-1 %.4f", metrics["name"], rows[-1]["top1"])
+        write_results(out, settings.arms, rows, teacher)
     return 0
 
 
@@ -113,17 +115,16 @@ def check(settings: LabelStudySettings) -> None:
         raise ValueError(f"arms: {', '.join(unknown)} not known; there are {', '.join(ARMS)}")
 
 
-def run(settings: LabelStudySettings, examiner: Examiner, name: str, seed: int) -> dict[str, Any]:
-    """The metrics of one arm's student."""
+def run_for(settings: LabelStudySettings, name: str, seed: int) -> StudentRun:
+    """One arm with one seed, as settings of the trainer."""
     arm, base = ARMS[name], settings.train
     train = replace(
         base,
         data=replace(base.data, dataset=data_of(settings, arm)),
-        loss=replace(base.loss, **arm.loss) if arm.loss else base.loss,
+        loss=replace(base.loss, **arm.loss),
         run=replace(base.run, out=str(Path(settings.out) / "runs"), seed=seed),
     )
-    assert isinstance(train.loss, LossSettings)
-    return student_metrics(f"{name}-{seed}", train, examiner, {"arm": name, "seed": seed})
+    return StudentRun(f"{name}-{seed}", train, {"arm": name, "seed": seed})
 
 
 def threshold_of(settings: LabelStudySettings, arm: Arm) -> float:

@@ -1,7 +1,7 @@
 """How does a student's error fall with the number of samples? Nested subsets, several seeds, one page at the end.
 
     python jobs/scaling_study.py --datasets '{caption: runs/labels/data/caption}' --out runs/scaling --passes 4096
-    ray job submit --working-dir . -- python jobs/scaling_study.py --runtime ray ...
+    ray job submit --working-dir . -- python jobs/scaling_study.py --parallel.runtime ray ...
 
 Runs that are done are kept: the same command goes on where it stopped. `--only_report true` reads metrics alone.
 """
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from evaluation.scaling_report import Run, write_report
 from evaluation.truth import TruthSettings
 from jobs.arguments import parse
-from jobs.students import Examiner, student_metrics
+from jobs.students import Parallel, StudentRun, examiner_of, train_all
 from training.settings import TrainSettings
 
 log = logging.getLogger("regionpairs")
@@ -37,9 +37,6 @@ class ScalingSettings:
         budgets: passes (each student sees `passes` images) | epochs (each sees its samples `epochs` times)
         passes: images a student sees (budget: passes)
         epochs: how often a student sees each of its samples (budget: epochs)
-        runtime: local (one after the other) | ray (as tasks of a cluster)
-        cpus_per_run: CPUs that Ray reserves for a run
-        gpus_per_run: GPUs that Ray reserves for a run
         only_report: read the metrics that are there and write the report
     """
 
@@ -50,12 +47,10 @@ class ScalingSettings:
     budgets: list[Literal["passes", "epochs"]] = field(default_factory=lambda: ["passes"])
     passes: int = 4096
     epochs: float = 4.0
-    runtime: Literal["local", "ray"] = "local"
-    cpus_per_run: float = 1.0
-    gpus_per_run: float = 0.0
     only_report: bool = False
     train: TrainSettings = field(default_factory=TrainSettings)
     test: TruthSettings = field(default_factory=TruthSettings)
+    parallel: Parallel = field(default_factory=Parallel)
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
-    todo = [plan for plan in plans(settings) if not (out / "runs" / plan.name / "metrics.json").exists()]
-    if todo and not settings.only_report:
-        run_all(settings, todo)
+    if not settings.only_report:
+        train_students(settings, out)
     done = [json.loads(path.read_text()) for path in sorted((out / "runs").glob("*/metrics.json"))]
     runs = [run_of(m) for m in done if m["data"] in settings.datasets or not settings.datasets]
     teacher = out / "teacher.json"
@@ -107,47 +101,27 @@ def plans(settings: ScalingSettings) -> Iterator[Plan]:
                     yield Plan(data, budget, fraction, seed)
 
 
-def run_all(settings: ScalingSettings, todo: list[Plan]) -> None:
-    """Trains and measures the students, here or on Ray."""
-    examiner = Examiner(settings.train.student.encoder, settings.test)
-    (Path(settings.out) / "teacher.json").write_text(json.dumps(examiner.teacher))
-    if settings.runtime == "local":
-        for plan in todo:
-            metrics = run_one(settings, plan, examiner)
-            log.info(
-                "%s: %d samples, region top-1 %.4f",
-                plan.name,
-                metrics["n_samples"],
-                1 - run_of(metrics).error,
-            )
-        return
-    import ray
-
-    task = ray.remote(num_cpus=settings.cpus_per_run, num_gpus=settings.gpus_per_run)(run_one)
-    waiting = {task.remote(settings, plan): plan for plan in todo}
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        log.info("%s: region top-1 %.4f", waiting.pop(ready).name, 1 - run_of(ray.get(ready)).error)
+def train_students(settings: ScalingSettings, out: Path) -> None:
+    """Every student that is not there yet, and the teacher's own figures."""
+    runs = [run_for(settings, plan) for plan in plans(settings)]
+    teacher = examiner_of(settings.train.student.encoder, settings.test).teacher
+    (out / "teacher.json").write_text(json.dumps(teacher))
+    for metrics in train_all(runs, settings.test, settings.parallel):
+        error = run_of(metrics).error
+        log.info("%s: %d samples, region top-1 %.4f", metrics["name"], metrics["n_samples"], 1 - error)
 
 
-def run_one(settings: ScalingSettings, plan: Plan, examiner: Examiner | None = None) -> dict[str, Any]:
-    """The metrics of one student; a Ray task has no examiner and makes its own."""
+def run_for(settings: ScalingSettings, plan: Plan) -> StudentRun:
+    """What the plan says, as settings of the trainer."""
     base = settings.train
     steps = max(1, round(settings.passes / base.data.batch_images)) if plan.budget == "passes" else 0
+    out = str(Path(settings.out) / "runs")
     train = replace(
         base,
         data=replace(base.data, dataset=settings.datasets[plan.data], subset=plan.fraction),
-        run=replace(
-            base.run,
-            out=str(Path(settings.out) / "runs"),
-            seed=plan.seed,
-            steps=steps,
-            epochs=settings.epochs,
-        ),
+        run=replace(base.run, out=out, seed=plan.seed, steps=steps, epochs=settings.epochs),
     )
-    examiner = examiner or Examiner(base.student.encoder, settings.test)
-    about = {"data": plan.data, "budget": plan.budget, "fraction": plan.fraction, "seed": plan.seed}
-    return student_metrics(plan.name, train, examiner, about)
+    return StudentRun(plan.name, train, {k: v for k, v in vars(plan).items() if k != "name"})
 
 
 def run_of(metrics: dict[str, Any]) -> Run:

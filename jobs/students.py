@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from concept_pool.prompts import load_templates
 from evaluation import models, truth
@@ -35,24 +37,74 @@ class Examiner:
         return models.zero_shot_report(embedded, self._known, self._tau)
 
 
-def student_metrics(
-    name: str, settings: TrainSettings, examiner: Examiner, about: dict[str, Any]
-) -> dict[str, Any]:
-    """Trains into `settings.run.out`/`name` unless `metrics.json` is there; returns what that file holds.
+@dataclass(frozen=True)
+class StudentRun:
+    """A student to be trained into `train.run.out`/`name`. about: what tells it from the study's others."""
 
-    about: what tells this run from the study's others; goes into the file.
+    name: str
+    train: TrainSettings
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How a study trains its students.
+
+    Attributes:
+        runtime: local (one after the other) | ray (as tasks of the job's cluster, or of this machine)
+        cpus_per_run: CPUs that Ray reserves for a student
+        gpus_per_run: GPUs that Ray reserves for a student
     """
-    out = Path(settings.run.out) / name
-    file = out / "metrics.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    settings = replace(settings, run=replace(settings.run, out=str(out)))
-    summary = train(settings)
-    kept: dict[str, Any] = {
-        key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary
-    }
-    metrics: dict[str, Any] = {"name": name, **about, **kept, **examiner(str(out / "student.safetensors"))}
+
+    runtime: Literal["local", "ray"] = "local"
+    cpus_per_run: float = 1.0
+    gpus_per_run: float = 0.0
+
+
+def train_all(
+    runs: Sequence[StudentRun], test: TruthSettings, parallel: Parallel
+) -> Iterator[dict[str, Any]]:
+    """The metrics of every student as it is done; at once where they are there already."""
+    todo = []
+    for run in runs:
+        if metrics_file(run).exists():
+            yield json.loads(metrics_file(run).read_text())
+        else:
+            todo.append(run)
+    if parallel.runtime == "local" or not todo:
+        yield from (train_one(run, test) for run in todo)
+        return
+    import ray
+
+    from jobs.run_ray import connect
+
+    connect()
+    task = ray.remote(num_cpus=parallel.cpus_per_run, num_gpus=parallel.gpus_per_run)(train_one)
+    waiting = [task.remote(run, test) for run in todo]
+    while waiting:
+        (done,), waiting = ray.wait(waiting, num_returns=1)
+        yield ray.get(done)
+
+
+def metrics_file(run: StudentRun) -> Path:
+    return Path(run.train.run.out) / run.name / "metrics.json"
+
+
+def train_one(run: StudentRun, test: TruthSettings) -> dict[str, Any]:
+    """Trains and measures a student; its metrics, which are also in its `metrics.json`."""
+    file = metrics_file(run)
+    out = str(file.parent)
+    summary = train(replace(run.train, run=replace(run.train.run, out=out)))
+    kept = {key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary}
+    examiner = examiner_of(run.train.student.encoder, test)
+    metrics = {"name": run.name, **run.about, **kept, **examiner(f"{out}/student.safetensors")}
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(metrics, indent=1))
     os.replace(partial, file)
     return metrics
+
+
+@functools.lru_cache(maxsize=1)
+def examiner_of(encoder: TeacherSettings, test: TruthSettings) -> Examiner:
+    """The examiner of a study, once a process."""
+    return Examiner(encoder, test)

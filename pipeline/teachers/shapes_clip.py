@@ -80,7 +80,9 @@ class ShapesImageTower(nn.Module):
                 place = ((rois[:, 0] == image) & sized).nonzero()[:, 0]
                 x0, y0, x1, y1 = (rois[place, 1:] / self.stride).T
                 down, across = interpolation(y0, y1, points, height), interpolation(x0, x1, points, width)
-                rows = (down.flatten(0, 1) @ cells[image].flatten(1)).view(*down.shape[:2], width, features.shape[1])
+                rows = (down.flatten(0, 1) @ cells[image].flatten(1)).view(
+                    *down.shape[:2], width, features.shape[1]
+                )
                 places.append(place)
                 maxima.append((across[:, None] @ rows).amax((1, 2)))
         return self.head(torch.cat(maxima)[torch.cat(places).argsort()])

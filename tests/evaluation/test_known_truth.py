@@ -13,7 +13,7 @@ from concept_pool.settings import PoolSettings
 from evaluation import datasets, truth
 from evaluation.truth import TruthSettings
 from evaluation.variants import write_variant
-from jobs.students import Examiner, student_metrics
+from jobs.students import StudentRun, examiner_of, train_one
 from pipeline.align import AlignSettings
 from pipeline.build import build
 from pipeline.localizers.settings import LocalizerSettings
@@ -121,7 +121,7 @@ def gains(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, f
     known = truth.shapes_truth(SEED, 0, N_SCENES)
     folder = tmp_path_factory.mktemp("students")
     encoder = TeacherSettings(kind="shapes", batch_images=16)
-    examiner = Examiner(encoder, TruthSettings(seed=SEED, count=N_SCENES))
+    test = TruthSettings(seed=SEED, count=N_SCENES)
     found = {}
     for name, (variant, loss) in {
         "oracle": ("oracle", LossSettings()),
@@ -138,8 +138,9 @@ def gains(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, f
             optimizer=OptimizerSettings(lr=1e-3, warmup_steps=3),
             run=RunSettings(out=str(folder), steps=40, threads=1, tensorboard=False, device="cpu"),
         )
-        found[name] = student_metrics(name, settings, examiner, {})["regions"]["all"]["top1"]
-    return {name: value - examiner.teacher["regions"]["all"]["top1"] for name, value in found.items()}
+        found[name] = train_one(StudentRun(name, settings, {}), test)["regions"]["all"]["top1"]
+    teacher = examiner_of(encoder, test).teacher["regions"]["all"]["top1"]
+    return {name: value - teacher for name, value in found.items()}
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ def _table() -> pairs.Table:
         ),
         labels=np.array([7, 7, 7, 7]),
         probabilities=np.array([0.9, 0.6, 0.8, 0.7]),
+        margins=np.array([0.85, 0.5, 0.6, 0.65]),
         kept=np.array([True, True, True, True]),
         mentioned=frozenset({7}),
     )
@@ -25,6 +26,7 @@ def _table() -> pairs.Table:
         boxes=np.array([[0, 0, 0.4, 0.4]], np.float32),
         labels=np.array([9]),
         probabilities=np.array([0.05]),
+        margins=np.array([0.0]),
         kept=np.array([False]),
         mentioned=frozenset(),
     )
@@ -49,6 +51,16 @@ def test_by_threshold():
     assert report["0.75"]["precision"] == pytest.approx(1 / 2)
 
 
+def test_by_yield_ranks_by_probability_and_by_margin():
+    row = pairs.by_yield(_table(), [0.4])["0.4"]  # two regions of five
+    assert row["probability_precision_of_all"] == pytest.approx(
+        1 / 2
+    )  # 0.9 is right, 0.8 names the other object
+    assert row["margin_precision_of_all"] == pytest.approx(1 / 2)  # 0.85 is right, 0.65 lies on nothing
+    assert row["probability_precision"] == pytest.approx(1 / 2)
+    assert row["margin_precision"] == 1.0
+
+
 def test_by_group():
     report = pairs.by_group(_table())
     assert report["small"]["n_pairs"] == 1
@@ -58,13 +70,17 @@ def test_by_group():
 
 
 def test_a_name_that_the_pool_lacks_is_never_right():
-    regions = Regions(np.array([[0, 0, 1, 1.0]]), np.array([-1]), np.ones(1), np.ones(1, bool), frozenset())
+    regions = Regions(
+        np.array([[0, 0, 1, 1.0]]), np.array([-1]), np.ones(1), np.ones(1), np.ones(1, bool), frozenset()
+    )
     table = pairs.compare([regions], [Objects(np.array([[0, 0, 1, 1.0]]), np.array([-1]))])
     assert pairs.summary(table)["precision"] == 0.0
 
 
 def test_an_image_without_objects_or_regions():
-    empty = Regions(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), np.zeros(0, bool), frozenset())
+    empty = Regions(
+        np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), np.zeros(0), np.zeros(0, bool), frozenset()
+    )
     table = pairs.compare([empty], [Objects(np.zeros((0, 4)), np.zeros(0, int))])
     assert np.isnan(pairs.summary(table)["precision"])
 
