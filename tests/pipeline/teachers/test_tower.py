@@ -5,7 +5,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.align import AlignSettings, align
 from pipeline.teachers.folding import fold_batch_norms
 from pipeline.teachers.preprocess import Preprocess, crops, resize
 from pipeline.teachers.region_encoder import region_encoder
@@ -95,24 +94,6 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
 
 
-def labels(tower: Tower | CropTower) -> np.ndarray:
-    """Label and keep mask of every region over 40 random concepts, where the decision is not within 1 % of a tie."""
-    regions = torch.cat(tower.regions(images(), boxes()))
-    concepts = torch.randn(40, regions.shape[1], generator=torch.Generator().manual_seed(1))
-    return align(regions, concepts, [], AlignSettings(policy="pool", tau=0.05, top_k=2))
-
-
-@pytest.mark.parametrize("make", [towers.resnet, towers.vit])
-@pytest.mark.parametrize("fast", [{"channels_last": True}, {"precision": "bf16"}])
-def test_a_fast_tower_and_a_plain_one_agree(make, fast):  # parity 22
-    plain = labels(tower_of(make, channels_last=False))
-    quick = labels(tower_of(make, **{"channels_last": False, **fast}))
-    clear = (plain.margin > 0.05) & (np.abs(plain.topk_probs[:, 0] - 0.1) > 0.02)
-    assert clear.sum() >= 5
-    assert (plain.topk_ids[clear, 0] == quick.topk_ids[clear, 0]).all()
-    assert (plain.kept[clear] == quick.kept[clear]).all()
-
-
 def test_folded_batch_norms_change_nothing():  # parity 22
     plain, folded = towers.resnet(), fold_batch_norms(towers.resnet())
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
@@ -122,15 +103,6 @@ def test_folded_batch_norms_change_nothing():  # parity 22
         torch.testing.assert_close(
             region_encoder(folded)(image, box), region_encoder(plain)(image, box), rtol=1e-4, atol=1e-5
         )
-
-
-@pytest.mark.slow
-def test_a_compiled_tower_and_a_plain_one_agree():  # parity 22
-    plain, compiled = tower_of(), tower_of(compile=True)
-    for a, b in zip(
-        plain.regions(images()[:1], boxes()[:1]), compiled.regions(images()[:1], boxes()[:1]), strict=True
-    ):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_crop_mode_is_encode_image_on_every_crop():
