@@ -6,6 +6,8 @@
    box overlaps an object by IoU >= 0.5; it is right if its label names the object of the largest overlap
    (`coco_names.json`: synonyms and kinds). Background has no truth in COCO, so those pairs are counted, not judged.
 
+What was chosen with these photos in view is chosen again on one half of them in `photo_held_out.py`.
+
 Needs ../shared/data (REGIONPAIRS_SHARED) and the extra `photos`. CPU seconds an image are of this process, one thread.
 """
 
@@ -39,6 +41,8 @@ from pipeline.teachers.settings import TeacherSettings
 from tests.shared_data import find_shared_data
 
 NAMES = json.loads((Path(__file__).parent / "coco_names.json").read_text())
+#: As in configs/photos.yaml.
+PRESET = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
 QUICK_TEMPLATES = ["a photo of a {}.", "a photo of the {}.", "{}.", "there is a {} in the scene."]
 
 
@@ -46,6 +50,7 @@ QUICK_TEMPLATES = ["a photo of a {}.", "a photo of the {}.", "{}.", "there is a 
 class Photo:
     """An image with its true boxes [n, 4] in [0, 1], their classes (index into NAMES) and its captions."""
 
+    key: str
     pixels: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
@@ -78,7 +83,8 @@ def read_photos(root: Path, limit: int, captioned: bool) -> list[Photo]:
             height,
         ]
         boxes = np.clip(boxes, 0, 1).astype(np.float32)
-        photos.append(Photo(pixels, boxes, np.array([label for _, label in found]), captions[image["id"]]))
+        labels = np.array([label for _, label in found])
+        photos.append(Photo(image["file_name"], pixels, boxes, labels, captions[image["id"]]))
     return photos
 
 
@@ -157,43 +163,64 @@ def row_of(
     return row | {"precision": round(100 * float(verdicts[judged].mean()), 1) if judged.any() else None}
 
 
-def pairs(
-    photos: list[Photo], templates: list[str], min_count: int, grid: list[AlignSettings]
-) -> list[dict[str, Any]]:
-    """Part 2. For every policy: precision at the thresholds that keep 10, 25, 40 and 100 % of all regions (so that
-    policies are compared at equal yield), and at its own threshold."""
+@dataclasses.dataclass
+class Encoded:
+    """Captioned photos with the embeddings of their proposals and of their captions' concepts."""
+
+    photos: list[Photo]
+    boxes: list[np.ndarray]
+    regions: list[torch.Tensor]
+    mentioned: list[list[int]]
+    names: list[str]
+    concepts: torch.Tensor
+
+
+def encode_proposals(photos: list[Photo], templates: list[str], min_count: int) -> Encoded:
     pool, mentioned = pool_of(photos, min_count)
     localizer = localizers.load(LocalizerSettings(kind="rpn-lite", max_proposals=100))
     boxes = [localizer([p.pixels])[0].boxes_xyxy_norm for p in photos]
     teacher = teachers.load(TeacherSettings(kind="photo"))
     regions, _ = encode(teacher, photos, boxes)
     concepts = torch.from_numpy(embed_pool(pool.names, templates, teacher.encode_text))
+    return Encoded(photos, boxes, regions, mentioned, pool.names, concepts)
+
+
+def label(data: Encoded, settings: AlignSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every region: its label's probability, whether it is kept, and `judge`'s verdict."""
     accepted = [set(names) for names in NAMES.values()]
+    found = Aligner(data.concepts, settings)(data.regions, data.mentioned, data.boxes)
+    labels = [[data.names[i] for i in a.topk_ids[:, 0]] for a in found]
+    work = zip(data.photos, data.boxes, labels, strict=True)
+    verdicts = np.concatenate([judge(p, b, names, accepted) for p, b, names in work])
+    return (
+        np.concatenate([a.topk_probs[:, 0] for a in found]),
+        np.concatenate([a.kept for a in found]),
+        verdicts,
+    )
+
+
+def pairs(data: Encoded, grid: list[AlignSettings]) -> list[dict[str, Any]]:
+    """Part 2. For every policy: precision at the thresholds that keep 10, 25, 40 and 100 % of all regions (so that
+    policies are compared at equal yield), and at its own threshold."""
     rows = []
     for settings in grid:
-        found = Aligner(concepts, settings)(regions, mentioned, boxes)
-        labels = [[pool.names[i] for i in a.topk_ids[:, 0]] for a in found]
-        work = zip(photos, boxes, labels, strict=True)
-        verdicts = np.concatenate([judge(p, b, names, accepted) for p, b, names in work])
-        probs = np.concatenate([a.topk_probs[:, 0] for a in found])
-        head = {"concepts": len(pool.names), "regions": len(probs)}
+        probs, kept, verdicts = label(data, settings)
+        head = {"concepts": len(data.names), "regions": len(probs)}
         for share in (0.1, 0.25, 0.4, 1.0):
             threshold = float(np.quantile(probs, 1 - share)) if share < 1 else -1.0
             rows.append(head | row_of(settings, probs > threshold, verdicts, threshold))
-        kept = np.concatenate([a.kept for a in found])
         rows.append(head | row_of(settings, kept, verdicts, settings.threshold) | {"own_threshold": True})
         print("\n".join(json.dumps(row) for row in rows[-5:]), flush=True)
     return rows
 
 
 def alignment_grid(quick: bool) -> list[AlignSettings]:
-    """The preset of configs/photos.yaml first, then its neighbours."""
-    preset = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
+    """The preset first, then its neighbours."""
     change = [{"policy": "pool"}, {"policy": "caption"}]
     if not quick:
         change += [{"blend_bonus": 2.0}, {"blend_bonus": 4.0}, {"tau": 0.05}, {"pair_nms_iou": 0.5}]
         change += [{"tau": 0.14}, {"policy": "pool", "tau": 0.05}, {"policy": "pool", "tau": 0.14}]
-    return [preset, *(dataclasses.replace(preset, **c) for c in change)]
+    return [PRESET, *(dataclasses.replace(PRESET, **c) for c in change)]
 
 
 def main() -> None:
@@ -228,7 +255,8 @@ def main() -> None:
         )
     if arguments.part != "truth":
         photos = read_photos(root, 40 if quick else -1, True)
-        aligned = pairs(photos, templates, arguments.min_count, alignment_grid(quick))
+        data = encode_proposals(photos, templates, arguments.min_count)
+        aligned = pairs(data, alignment_grid(quick))
     print(json.dumps({"ground_truth": truth, "pairs": aligned}))
 
 

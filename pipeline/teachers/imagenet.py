@@ -21,7 +21,9 @@ def people_classes() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def class_embeddings(encode_text: Callable[[list[str]], torch.Tensor]) -> torch.Tensor:
+def class_embeddings(
+    encode_text: Callable[[list[str]], torch.Tensor], person_weight: float = PERSON_WEIGHT
+) -> torch.Tensor:
     """float32 [1000, D], L2-normalised: each class by its name in a photo prompt and by its synonyms and definition.
 
     The names are open_clip's, the synonyms and definitions WordNet's, as timm carries them. A person is mixed into
@@ -36,7 +38,7 @@ def class_embeddings(encode_text: Callable[[list[str]], torch.Tensor]) -> torch.
     classes = F.normalize(_unit(encode_text(names)) + _unit(encode_text(meanings)), dim=1)
     people = [IMAGENET_CLASSNAMES.index(name) for name in people_classes()]
     person = _unit(encode_text(["a photo of a person."]))
-    classes[people] = F.normalize(classes[people] + PERSON_WEIGHT * person, dim=1)
+    classes[people] = F.normalize(classes[people] + person_weight * person, dim=1)
     return classes
 
 
