@@ -1,7 +1,7 @@
 """How much of the photo teacher's figures is selection: its preset chosen on one half of the photos, scored on the other.
 
 tau, bonus, threshold and the weight of a person were chosen with the same photographs in view that `photo_teacher.py`
-scores them on. Here they are chosen again on one half (by the hash of the file's name), then scored on the other, both ways:
+scores them on. Here they are chosen again on one half (by the hash of the file's name) and scored on the other, both ways:
 
 1. Pairs: of all tau, bonus and threshold (for `blend` and, without a bonus, for `pool`) that keep at least a quarter of
    the half's regions, those with the most precise judged pairs.

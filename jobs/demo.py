@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.build_pairs import report
+from jobs.outcome import report
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 120

@@ -11,14 +11,12 @@ on where it stopped. Exit codes as of build_pairs.py.
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 import tempfile
+from typing import Any
 
 from jobs.arguments import parse
-from jobs.build_pairs import report
+from jobs.outcome import outcome
 from pipeline import storage
-from pipeline.build import Incomplete, Refused
 from pipeline.relabel import relabel
 from pipeline.settings import BuildSettings, validate
 
@@ -28,28 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--labels", help="folder of another concept pool (default: the dataset's own)")
     own, rest = first.parse_known_args(argv)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
-    )
-    try:
+
+    def make() -> tuple[str, dict[str, Any]]:
         settings = _settings(own.dataset, rest)
-        summary = relabel(own.dataset, settings, own.labels)
-    except Refused as e:
-        print(
-            "out was made with something else; use another folder:",
-            *e.differences,
-            sep="\n  ",
-            file=sys.stderr,
-        )
-        return 2
-    except Incomplete as e:
-        print(f"incomplete: {e}", file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError) as e:
-        print(f"relabel.py: {e}", file=sys.stderr)
-        return 2
-    print(report(settings.out, summary))
-    return 0
+        return settings.out, relabel(own.dataset, settings, own.labels)
+
+    return outcome("relabel.py", make)
 
 
 def _settings(dataset: str, argv: list[str]) -> BuildSettings:

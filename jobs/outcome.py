@@ -1,0 +1,61 @@
+"""How a job that makes a dataset ends: its report and exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pipeline import storage
+from pipeline.build import Incomplete, Refused
+
+
+def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int:
+    """Makes a dataset, with the log on stdout, and prints its report or, on stderr, why there is none.
+
+    make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost or more rejects than the
+    budget; 2 a setting is wrong or the folder was made with other settings.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+    )
+    try:
+        out, summary = make()
+    except Refused as e:
+        print(
+            "the folder was made with something else; use another one, or the same settings:", file=sys.stderr
+        )
+        for line in e.differences:
+            print(f"  {line}", file=sys.stderr)
+        return 2
+    except Incomplete as e:
+        print(f"incomplete: {e}", file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError) as e:
+        print(f"{program}: {e}", file=sys.stderr)
+        return 2
+    print(report(out, summary))
+    return 0
+
+
+def report(out: str, summary: dict[str, Any]) -> str:
+    """Ten lines about a finished dataset; `summary` as in its summary.json."""
+    seconds, run = summary["stage_seconds"], summary["last_run"]
+    reasons = ", ".join(f"{n} {reason}" for reason, n in summary["rejects_by_reason"].items()) or "none"
+    size = f"{summary['n_bytes'] / 1e6:.1f} MB"
+    share = f"{100 * summary['n_pairs'] / max(1, summary['n_regions']):.0f} %"
+    return "\n".join(
+        [
+            f"shards     {summary['n_shards']} in {storage.join(storage.absolute(out), 'shards')}, {size}",
+            f"images     {summary['n_samples']} written of {summary['n_read']} read",
+            f"regions    {summary['n_regions']}",
+            f"pairs      {summary['n_pairs']} ({share} of the regions)",
+            f"rejects    {summary['n_rejected']} ({reasons})",
+            f"images/s   {run.get('images_per_s', '-')}",
+            f"regions/s  {run.get('regions_per_s', '-')}",
+            f"seconds    {run.get('wall_s', 0)} wall; in all workers: {', '.join(f'{k} {v}' for k, v in seconds.items())}",
+            f"built now  {run.get('n_parts_built', 0)} parts",
+            f"identity   fingerprint {summary['fingerprint']}, concept pool {summary['pool'][:16]}",
+        ]
+    )
