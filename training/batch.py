@@ -60,18 +60,19 @@ def collate(views: list[View], skipped: list[tuple[str, str]], pad_to: int = 1) 
     """Stacks views; images are padded to the largest, rounded up to a multiple of pad_to."""
     sizes = np.array([v.image.shape[:2] for v in views], np.int64)
     height, width = (-(-int(n) // pad_to) * pad_to for n in sizes.max(axis=0))
-    images = torch.empty(len(views), height, width, 3, dtype=torch.uint8)
+    # NumPy asks for huge pages, torch does not: fresh memory is a third of the loader's time with small ones.
+    images = torch.from_numpy(np.empty((len(views), height, width, 3), np.uint8))
     for canvas, view in zip(images, views, strict=True):
         _paint(canvas, view)
 
     def joined(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([getattr(v, name) for v in views]))
+        return torch.from_numpy(np.concatenate([getattr(v.regions, name) for v in views]))
 
     return Batch(
         images=images.permute(0, 3, 1, 2),
         sizes=torch.from_numpy(sizes),
         boxes=joined("boxes"),
-        image_index=torch.from_numpy(np.repeat(np.arange(len(views)), [len(v.boxes) for v in views])),
+        image_index=torch.from_numpy(np.repeat(np.arange(len(views)), [len(v.regions) for v in views])),
         topk_ids=joined("topk_ids"),
         topk_probs=joined("topk_probs"),
         residual=joined("residual"),
@@ -89,9 +90,7 @@ def _paint(canvas: torch.Tensor, view: View) -> None:
     height, width = view.image.shape[:2]
     canvas[height:] = 0
     canvas[:height, width:] = 0
-    canvas.numpy()[:height, :width] = view.image
-    if view.mirrored:  # torch's flip is twenty times faster than a copy with a negative stride
-        canvas[:height, :width] = canvas[:height, :width].flip(1)
+    canvas[:height, :width] = view.image.flip(1) if view.mirrored else view.image
 
 
 def normalised(

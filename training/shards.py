@@ -56,15 +56,19 @@ class Shards:
         """The index of a shard. Raises BadSample `damaged_shard` if it is cut, gone, or not what the manifest says."""
         return self._opened(shard)[1]
 
-    def read(self, shard: int, ordinal: int) -> tuple[str, bytes, bytes, bytes]:
-        """Key, image, .json and .npz bytes of a sample. Raises BadSample for a damaged shard or a short read."""
+    def read(self, shard: int, ordinal: int) -> tuple[str, memoryview, memoryview, memoryview]:
+        """Key, image, .json and .npz of a sample: views of one buffer. Raises BadSample for a damaged shard or a short
+        read."""
         descriptor, index = self._opened(shard)
         key = index.keys[ordinal].decode("ascii")
-        ranges = index.offsets[ordinal] - index.offsets[ordinal].min()
-        data = os.pread(descriptor, int(ranges.max()), int(index.offsets[ordinal].min()))
-        if len(data) < ranges.max():
+        offsets = index.offsets[ordinal].tolist()
+        first = min(offsets)
+        data = memoryview(bytearray(os.pread(descriptor, max(offsets) - first, first)))
+        if len(data) < max(offsets) - first:
             raise BadSample("damaged_shard", f"{self.rows[shard].name} ends inside sample {key}")
-        image, meta, arrays = (data[a:b] for a, b in ranges.reshape(3, 2).tolist())
+        image, meta, arrays = (
+            data[a - first : b - first] for a, b in zip(offsets[::2], offsets[1::2], strict=True)
+        )
         return key, image, meta, arrays
 
     def fetch(self, shard: int) -> str:
