@@ -5,9 +5,9 @@ the other; the medians count.
 
 - `cached_over_online` is the headline: online in RegionCLIP's way (benchmarks/online_targets.py: RPN, plain teacher,
   text encoder), and the student gets all drawn regions either way.
-- `cached_over_online_28_percent_kept`: 28 % of the regions are kept, as with the photo teacher at threshold 0.7. Stored
-  labels are known before the step, so the student is spared the others (view.drop_unkept), with the same losses;
-  RegionCLIP's student embeds all regions and then drops.
+- `cached_over_online_28_percent_kept`: 28 % of the regions (rounded down) are kept, as with the photo teacher at
+  threshold 0.7. Stored labels are known before the step, so the student is spared the others (view.drop_unkept), with
+  the same losses; RegionCLIP's student embeds all regions and then drops most, which is the same work as keeping all.
 - `cached_over_fast_online`: all regions kept, and online our teacher in the place of the plain one.
 
 `data_wait_share` comes from a real training run with stored targets from shards of photographs, two loader processes.
@@ -62,7 +62,7 @@ def main() -> None:
     arguments = arguments_of_this()
     torch.set_num_threads(arguments.threads)
     if arguments.only:
-        steps = Steps(arguments, Path(arguments.dataset), [arguments.only])
+        steps = Steps(arguments, Path(arguments.dataset), arguments.only == "online")
         for _ in range(2):
             steps.ways[arguments.only]()
         print(json.dumps({"peak_gib": steps.peak_gib()}))
@@ -88,25 +88,25 @@ def arguments_of_this() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="small images, few regions: under 50 s on 2 cores"
     )
-    parser.add_argument("--side", type=int, help="short side in pixels (default: 800, quick: 224)")
-    parser.add_argument("--images", type=int, help="images a step (default: 2, quick: 1)")
-    parser.add_argument("--regions", type=int, help="regions an image (default: 100, quick: 8)")
+    parser.add_argument("--side", type=int, help="short side in pixels (default: 800, quick: 160)")
+    parser.add_argument("--images", type=int, help="images a step (default: 2, quick: 2)")
+    parser.add_argument("--regions", type=int, help="regions an image (default: 100, quick: 4)")
     parser.add_argument("--rounds", type=int, help="steps of each way (default: 5, quick: 2)")
     parser.add_argument(
-        "--run-steps", type=int, help="steps of the run for data_wait_share (default: 8; 0: none)"
+        "--run-steps", type=int, help="steps of the run for data_wait_share (default: 5; 0: none)"
     )
     parser.add_argument("--device", default="auto", help="cpu | cuda | auto")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
     parser.add_argument("--only", choices=["cached", "online"], help=argparse.SUPPRESS)
     parser.add_argument("--dataset", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     # A quick step has about as many pixels a region as the real one.
-    side, images, regions, rounds = (224, 1, 8, 2) if arguments.quick else (800, 2, 100, 5)
+    side, images, regions, rounds = (160, 2, 4, 2) if arguments.quick else (800, 2, 100, 5)
     arguments.side = arguments.side or side
     arguments.images = arguments.images or images
     arguments.regions = arguments.regions or regions
     arguments.rounds = arguments.rounds or rounds
-    arguments.run_steps = 8 if arguments.run_steps is None else arguments.run_steps
+    arguments.run_steps = 5 if arguments.run_steps is None else arguments.run_steps
     arguments.photographs = 16 if arguments.quick else 64
     return arguments
 
@@ -127,7 +127,7 @@ def settings_of(arguments: argparse.Namespace, dataset: Path) -> TrainSettings:
 class Steps:
     """One optimiser step on one batch, each way."""
 
-    def __init__(self, arguments: argparse.Namespace, dataset: Path, names: list[str]):
+    def __init__(self, arguments: argparse.Namespace, dataset: Path, online: bool):
         self.settings = settings_of(arguments, dataset)
         self.device = device_of(self.settings)
         self.student = build(self.settings.student).to(self.device, memory_format=torch.channels_last).train()
@@ -142,37 +142,31 @@ class Steps:
         )
         ((loaded,),) = list(loader.steps(1))
         batch = loaded.to(self.device)
-        every, some = torch.ones_like(batch.kept), kept_mask(batch)
-        ways: dict[str, Callable[[], Callable[[], None]]] = {
-            "cached": lambda: lambda: self.cached(replace(batch, kept=every)),
-            "cached_some_kept": lambda: lambda: self.cached(only_kept(replace(batch, kept=some))),
-            "online": lambda: self.online(replace(batch, kept=every)),
-            "online_some_kept": lambda: self.online(replace(batch, kept=some)),
-            "fast_online": lambda: self.online(replace(batch, kept=every), fast=True),
-        }
-        self.ways = {name: ways[name]() for name in names}
+        batch = replace(batch, kept=torch.ones_like(batch.kept))
+        some = only_kept(replace(batch, kept=kept_mask(batch)))
+        self.ways: dict[str, Callable[[], None]] = {"cached": lambda: self.cached(batch)}
+        self.ways["cached_some_kept"] = lambda: self.cached(some)
+        if online:
+            regionclip = Online(self.concepts, TAU, self.device)
+            ours = regionclip.with_our_teacher()
+            self.ways["online"] = lambda: self.online(batch, regionclip)
+            self.ways["fast_online"] = lambda: self.online(batch, ours)
 
     def cached(self, batch: Batch) -> None:
         """Targets as they were stored."""
         self._update(self.objective(self.student(batch), batch)["total"])
 
-    def online(self, batch: Batch, fast: bool = False) -> Callable[[], None]:
-        """A step with proposals, teacher and text encoder, and the dense KL that they make possible."""
-        online = Online(self.concepts, TAU, self.device, fast)
-
-        def step() -> None:
-            images = normalised(batch.images, batch.sizes, self.student.mean, self.student.std)
-            targets = online(images, batch)
-            regions, whole = self.student(batch)
-            logits = losses.concept_logits(regions[batch.kept], self.concepts, TAU)
-            q = targets.q[batch.kept]
-            labels = q.argmax(dim=1)
-            counts = torch.bincount(labels, minlength=len(self.concepts)).float()
-            total = losses.region_contrastive(logits, labels, counts).mean()
-            total = total + losses.dense_distillation(logits, q).mean()
-            self._update(total + losses.image_text(whole, targets.captions, TAU))
-
-        return step
+    def online(self, batch: Batch, make: Online) -> None:
+        """Proposals, teacher and text encoder in the step, and the dense KL that they make possible."""
+        images = normalised(batch.images, batch.sizes, self.student.mean, self.student.std)
+        targets = make(images, batch)
+        regions, whole = self.student(batch)
+        logits = losses.concept_logits(regions, self.concepts, TAU)
+        labels = targets.q.argmax(dim=1)
+        counts = torch.bincount(labels, minlength=len(self.concepts)).float()
+        total = losses.region_contrastive(logits, labels, counts).mean()
+        total = total + losses.dense_distillation(logits, targets.q).mean()
+        self._update(total + losses.image_text(whole, targets.captions, TAU))
 
     def _update(self, total: torch.Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -203,10 +197,9 @@ def only_kept(batch: Batch) -> Batch:
 
 def compare(arguments: argparse.Namespace, dataset: Path) -> dict[str, object]:
     """Median seconds of a step of each way, in turns."""
-    names = ["cached", "cached_some_kept", "online", "online_some_kept", "fast_online"]
-    steps = Steps(arguments, dataset, names)
-    wall: dict[str, list[float]] = {name: [] for name in names}
-    cpu: dict[str, list[float]] = {name: [] for name in names}
+    steps = Steps(arguments, dataset, online=True)
+    wall: dict[str, list[float]] = {name: [] for name in steps.ways}
+    cpu: dict[str, list[float]] = {name: [] for name in steps.ways}
     for step in steps.ways.values():
         step()
     for _ in range(arguments.rounds):
@@ -223,7 +216,7 @@ def compare(arguments: argparse.Namespace, dataset: Path) -> dict[str, object]:
         "images_per_s": {k: round(arguments.images / v, 3) for k, v in wall_s.items()},
         "cached_over_online": round(wall_s["online"] / wall_s["cached"], 3),
         "cached_over_online_cpu_time": round(cpu_s["online"] / cpu_s["cached"], 3),
-        f"cached_over_online_{kept}": round(wall_s["online_some_kept"] / wall_s["cached_some_kept"], 3),
+        f"cached_over_online_{kept}": round(wall_s["online"] / wall_s["cached_some_kept"], 3),
         "cached_over_fast_online": round(wall_s["fast_online"] / wall_s["cached"], 3),
         "device": str(steps.device),
     }
