@@ -11,7 +11,7 @@ the other; the medians count.
 - `cached_over_fast_online`: all regions kept, and online our teacher in the place of the plain one.
 
 `data_wait_share` comes from a real training run with stored targets from shards of photographs, two loader processes.
-Without --quick each way also runs in a process of its own, for its peak memory.
+With --memory each way also runs in a process of its own, for its peak memory.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
             Path(folder) / "d", arguments.photographs, 16, arguments.regions, concepts=CONCEPTS
         )
         details = compare(arguments, dataset)
-        if not arguments.quick:
+        if arguments.memory:
             memory = {way: peak_memory(arguments, dataset, way) for way in ("cached", "online")}
             details["peak_gib"] = memory
             details["online_over_cached_memory"] = round(memory["online"] / memory["cached"], 3)
@@ -94,6 +94,9 @@ def arguments_of_this() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="steps of each way (default: 5, quick: 2)")
     parser.add_argument(
         "--run-steps", type=int, help="steps of the run for data_wait_share (default: 5; 0: none)"
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="also the peak memory of either way, alone in a process"
     )
     parser.add_argument("--device", default="auto", help="cpu | cuda | auto")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default: 1)")
