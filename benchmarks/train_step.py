@@ -35,7 +35,7 @@ from pipeline.teachers.settings import TeacherSettings
 from training import losses
 from training.batch import Batch, normalised
 from training.loader import Loader
-from training.loop import device_of, train
+from training.loop import train
 from training.manifest import read_concepts, read_manifest
 from training.monitor import peak_rss_gib
 from training.objective import Objective
@@ -49,6 +49,7 @@ from training.settings import (
     TrainSettings,
     ViewSettings,
 )
+from training.stage import device_of
 from training.student import build
 
 FROZEN = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "layer1"]

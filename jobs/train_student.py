@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.arguments import parse
-from training.loop import Hooks, train
+from training.loop import train
 from training.manifest import read_manifest
 from training.settings import TrainSettings, validate
+from training.stage import Hooks
 
 log = logging.getLogger("regionpairs")
 
@@ -70,6 +71,10 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.came = False
+        self.listen()
+
+    def listen(self) -> None:
+        """Takes the two signals, also from a library that took them meanwhile."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
 
@@ -102,6 +107,7 @@ def run_ray(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
     read_manifest(settings.data.dataset)  # what is wrong with it is better said before a cluster starts
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS") or "local", logging_level=logging.WARNING)
+        stop.listen()  # a Ray that starts here would answer SIGTERM by ending everything at once
     out = Path(settings.run.out).expanduser().absolute()
     out.mkdir(parents=True, exist_ok=True)
     (out / STOP_FILE).unlink(missing_ok=True)

@@ -21,9 +21,9 @@ from torch.nn.functional import normalize
 
 from training.batch import Batch
 from training.distributed import mean_over_ranks, rank
-from training.loop import Hooks, default_objective, n_steps_of, run_stage, save_student
 from training.objective import Objective, stored_embeddings
 from training.settings import TrainSettings
+from training.stage import Hooks, n_steps_of, run_stage
 from training.student import Student
 
 
@@ -90,10 +90,14 @@ def embedding_mse(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (normalize(a.float(), dim=1) - normalize(b.float(), dim=1)).square().sum(dim=1)
 
 
-def train_by_features(settings: TrainSettings, student: Student, hooks: Hooks) -> dict[str, Any]:
-    """All three stages, one after the other; each resumes by itself. Returns the last stage's summary."""
-    task_only = replace(settings.loss, distill="logits", distill_weight=0.0)
-    task = default_objective(replace(settings, loss=task_only))
+def train_by_features(
+    settings: TrainSettings, student: Student, objective: Objective, hooks: Hooks
+) -> dict[str, Any]:
+    """All three stages, one after the other; each resumes by itself. Returns the last stage's summary.
+
+    objective: over the dataset's concepts; its distillation is left out.
+    """
+    task = replace(objective, settings=replace(settings.loss, distill="logits", distill_weight=0.0))
     first = run_stage(_stage(settings, 0), student, task, hooks)
     if not first["finished"]:
         return first
@@ -101,8 +105,8 @@ def train_by_features(settings: TrainSettings, student: Student, hooks: Hooks) -
     embed_images, student.embed_images = student.embed_images, False
     student.eval().hold()
     no_images = replace(task, settings=replace(task.settings, image_weight=0.0))
-    objective = TeacherObjective(no_images, settings.loss.refo_proxy_weight)
-    second = run_stage(_stage(settings, 1), TeacherStage(teacher, student), objective, hooks)
+    aware = TeacherObjective(no_images, settings.loss.refo_proxy_weight)
+    second = run_stage(_stage(settings, 1), TeacherStage(teacher, student), aware, hooks)
     if not second["finished"]:
         return second
     teacher.eval().requires_grad_(False)
@@ -110,7 +114,6 @@ def train_by_features(settings: TrainSettings, student: Student, hooks: Hooks) -
     summary = run_stage(_stage(settings, 2), student, FeatureObjective(teacher, settings.loss.average), hooks)
     student.embed_images = embed_images
     if rank() == 0 and summary["finished"]:
-        save_student(settings, student)
         (Path(settings.run.out) / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     return summary
 

@@ -15,10 +15,11 @@ from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
 from tests.training.test_loop import make_settings, rows
 from training.distributed import gather_with_gradient, rank, sum_over_ranks, world_size
-from training.loop import Hooks, make_loader, train
+from training.loop import train
 from training.manifest import read_concepts, read_manifest
 from training.objective import Objective
 from training.settings import LossSettings, TrainSettings
+from training.stage import Hooks, make_loader
 
 OFF = LossSettings(contrast_weight=0.0, distill_weight=0.0, image_weight=0.0)
 LOSSES = {

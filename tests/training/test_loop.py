@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
 from training.checkpoint import best_step, checkpoint_steps
-from training.loop import Hooks, train
+from training.loop import train
 from training.settings import (
     DataSettings,
     LossSettings,
@@ -23,6 +23,7 @@ from training.settings import (
     ViewSettings,
     validate,
 )
+from training.stage import Hooks
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from training.localizers.batches import Mixture
 from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
 from training.localizers.loop import Trainer, replace_file
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings
-from training.localizers.tasks import task_for
+from training.localizers.tasks import RpnLiteTask, Task
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -86,7 +86,7 @@ def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -
     torch.set_num_threads(settings.threads)
     out = Path(settings.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    task = task_for(settings)
+    task = _task(settings)
     task.network.to(worker.device)
     mixture = Mixture(*training_sources(settings.data), seed=settings.seed, views=settings.views)
     trainer = Trainer(task, mixture, settings, worker=worker.index, workers=worker.count, wrap=worker.wrap)
@@ -110,3 +110,14 @@ def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -
             trainer.save(out / CHECKPOINT)
             replace_file(out / WEIGHTS, task.weights(trainer.averaged))
     return out / WEIGHTS
+
+
+def _task(settings: LocalizerTrainingSettings) -> Task:
+    """The task of `settings.kind`, with weights drawn from `settings.seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if settings.kind == "rpn-lite":
+            return RpnLiteTask(settings)
+        from training.localizers.set_task import SetTask  # needs the extra `detr`
+
+        return SetTask(settings)

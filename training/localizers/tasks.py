@@ -155,14 +155,3 @@ def split_groups(network: nn.Module, prefix: str, settings: LocalizerTrainingSet
         }
         for (backbone, matrix), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
-
-
-def task_for(settings: LocalizerTrainingSettings) -> Task:
-    """The task of `settings.kind`, with weights drawn from `settings.seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        if settings.kind == "rpn-lite":
-            return RpnLiteTask(settings)
-        from training.localizers.set_task import SetTask
-
-        return SetTask(settings)
