@@ -35,7 +35,6 @@ from pipeline.teachers.settings import TeacherSettings
 from training import losses
 from training.batch import Batch, normalised
 from training.loader import Loader
-from training.loop import train
 from training.manifest import read_concepts, read_manifest
 from training.monitor import peak_rss_gib
 from training.objective import Objective
@@ -49,8 +48,8 @@ from training.settings import (
     TrainSettings,
     ViewSettings,
 )
-from training.stage import device_of
-from training.student import build
+from training.stage import Hooks, device_of, run_stage
+from training.student import build, memory_format
 
 FROZEN = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "layer1"]
 TAU = 0.01
@@ -72,13 +71,14 @@ def main() -> None:
         dataset = write_dataset(
             Path(folder) / "d", arguments.photographs, 16, arguments.regions, concepts=CONCEPTS
         )
-        details = compare(arguments, dataset)
+        steps = Steps(arguments, dataset, online=True)
+        details = compare(arguments, steps)
         if arguments.memory:
             memory = {way: peak_memory(arguments, dataset, way) for way in ("cached", "online")}
             details["peak_gib"] = memory
             details["online_over_cached_memory"] = round(memory["online"] / memory["cached"], 3)
         if arguments.run_steps:
-            details |= data_wait(arguments, dataset, Path(folder) / "run")
+            details |= data_wait(steps, arguments.run_steps, Path(folder) / "run")
     print(json.dumps({k: getattr(arguments, k) for k in ("side", "images", "regions", "rounds", "threads")}))
     print(json.dumps(details, indent=2))
     print(json.dumps({k: v for k, v in details.items() if not isinstance(v, dict)}))
@@ -94,7 +94,7 @@ def arguments_of_this() -> argparse.Namespace:
     parser.add_argument("--regions", type=int, help="regions an image (default: 100, quick: 4)")
     parser.add_argument("--rounds", type=int, help="steps of each way (default: 5, quick: 2)")
     parser.add_argument(
-        "--run-steps", type=int, help="steps of the run for data_wait_share (default: 5; 0: none)"
+        "--run-steps", type=int, help="steps of the run for data_wait_share (default: 4; 0: none)"
     )
     parser.add_argument(
         "--memory", action="store_true", help="also the peak memory of either way, alone in a process"
@@ -110,7 +110,7 @@ def arguments_of_this() -> argparse.Namespace:
     arguments.images = arguments.images or images
     arguments.regions = arguments.regions or regions
     arguments.rounds = arguments.rounds or rounds
-    arguments.run_steps = 5 if arguments.run_steps is None else arguments.run_steps
+    arguments.run_steps = 4 if arguments.run_steps is None else arguments.run_steps
     arguments.photographs = 16 if arguments.quick else 64
     return arguments
 
@@ -134,7 +134,8 @@ class Steps:
     def __init__(self, arguments: argparse.Namespace, dataset: Path, online: bool):
         self.settings = settings_of(arguments, dataset)
         self.device = device_of(self.settings)
-        self.student = build(self.settings.student).to(self.device, memory_format=torch.channels_last).train()
+        student = build(self.settings.student).train()
+        self.student = student.to(self.device, memory_format=memory_format(self.device))
         self.optimizer = build_optimizer(self.student, self.settings.optimizer)
         self.concepts = read_concepts(str(dataset)).to(self.device)
         self.objective = Objective(self.concepts, TAU, self.settings.loss)
@@ -199,9 +200,8 @@ def only_kept(batch: Batch) -> Batch:
     return replace(batch, **{name: getattr(batch, name)[batch.kept] for name in names})
 
 
-def compare(arguments: argparse.Namespace, dataset: Path) -> dict[str, object]:
+def compare(arguments: argparse.Namespace, steps: Steps) -> dict[str, object]:
     """Median seconds of a step of each way, in turns."""
-    steps = Steps(arguments, dataset, online=True)
     wall: dict[str, list[float]] = {name: [] for name in steps.ways}
     cpu: dict[str, list[float]] = {name: [] for name in steps.ways}
     for step in steps.ways.values():
@@ -235,12 +235,12 @@ def peak_memory(arguments: argparse.Namespace, dataset: Path, way: str) -> float
     return float(json.loads(done.stdout.splitlines()[-1])["peak_gib"])
 
 
-def data_wait(arguments: argparse.Namespace, dataset: Path, out: Path) -> dict[str, float]:
+def data_wait(steps: Steps, n_steps: int, out: Path) -> dict[str, float]:
     """The share of a real run's time that it waited for its loader (two processes)."""
-    settings = settings_of(arguments, dataset)
-    run = replace(settings.run, out=str(out), steps=arguments.run_steps, tensorboard=False)
-    data = replace(settings.data, workers=2)
-    summary = train(replace(settings, run=run, data=data))
+    settings = steps.settings
+    run = replace(settings.run, out=str(out), steps=n_steps, tensorboard=False)
+    settings = replace(settings, run=run, data=replace(settings.data, workers=2))
+    summary = run_stage(settings, steps.student, steps.objective, Hooks())
     return {
         "data_wait_share": round(summary["data_wait_share"], 4),
         "run_images_per_s": round(summary["images_per_s"], 3),

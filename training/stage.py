@@ -35,6 +35,7 @@ from training.manifest import Manifest, read_manifest
 from training.monitor import Monitor, Stopwatch, peak_rss_gib
 from training.optimizer import build_optimizer, clip_gradients, lr_factor, set_lr
 from training.settings import TrainSettings
+from training.student import memory_format
 
 #: Model outputs and a batch -> losses: `total` with gradient, and its parts.
 LossFunction = Callable[[Any, Batch], dict[str, torch.Tensor]]
@@ -133,7 +134,7 @@ class _Stage:
     ):
         self.settings, self.hooks, self.loader, self.objective = settings, hooks, loader, objective
         self.device = device_of(settings)
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]
         self.parallel: nn.Module = self.model
         if world_size() > 1:
             self.parallel = DistributedDataParallel(self.model, broadcast_buffers=False)

@@ -87,6 +87,7 @@ class Student(nn.Module):
         Whole images go through as one more box each; without `embed_images` they are left out: [0, D].
         """
         images = normalised(batch.images, batch.sizes, self.mean, self.std)
+        images = images.contiguous(memory_format=memory_format(images.device))
         boxes = batch.boxes_per_image()
         if not self.embed_images:
             regions = self.encoder(images, boxes, batch.sizes)
@@ -105,6 +106,12 @@ class Student(nn.Module):
             height, width = batch.images.shape[-2:]
             far = torch.tensor([width, height], device=far.device) / batch.sizes.flip(1)
         return torch.cat([torch.zeros_like(far), far], dim=1)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The memory layout in which a student trains fastest: channels last on a GPU. On a CPU not: without AVX-512, the
+    gradient of a 3 x 3 convolution's weights takes two to three times as long that way."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def _below(name: str, prefix: str) -> bool:

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNet
 from torch import nn
-from torchvision.ops import roi_align
 
 from pipeline.teachers.region_encoder import RegionEncoder, extend_edges, valid_mask
+from pipeline.teachers.roi_pooling import roi_align
 
 
 class ResNetRegions(RegionEncoder):
@@ -61,7 +61,7 @@ class ResNetRegions(RegionEncoder):
         layer4, grid = self.visual.layer4, self.region_grid
         first: Bottleneck = layer4[0]
         if first.bn1.training:
-            x = roi_align(features, rois, grid, 1.0 / self.stride, sampling_ratio=0, aligned=True)
+            x = roi_align(features, rois, grid, self.stride)
             x = first(x)
         else:
             x = self._first_block(first, features, rois)
@@ -77,7 +77,7 @@ class ResNetRegions(RegionEncoder):
         """
         narrow = block.bn1(block.conv1(features))
         both = torch.cat([features, narrow], dim=1)
-        both = roi_align(both, rois, self.region_grid, 1.0 / self.stride, sampling_ratio=0, aligned=True)
+        both = roi_align(both, rois, self.region_grid, self.stride)
         x, out = both.split([features.shape[1], narrow.shape[1]], dim=1)
         return _rest_of_block(block, x, block.act1(out.contiguous()))
 
