@@ -47,7 +47,8 @@ def _jpeg_pixels(data: bytearray | memoryview) -> int:
 def resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """uint8 [H, W, 3] -> uint8 [height, width, 3], bicubic with antialiasing.
 
-    Pillow's filter and fixed-point weights, several times as fast; a value differs now and then by one or two.
+    Pillow's filter and fixed-point weights, several times as fast; a value differs now and then by one or two levels,
+    in tiny images by a few.
     """
     if pixels.shape[:2] == (height, width):
         return pixels

