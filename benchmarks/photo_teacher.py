@@ -237,8 +237,7 @@ def main() -> None:
     parser.add_argument(
         "--variants",
         nargs="+",
-        default=["roi:384", "roi:480", "roi:640", "crop:224"],
-        help="features:size of part 1",
+        help="features:size of part 1 (default: roi:384 roi:480 roi:640 crop:224; with --quick: roi:480)",
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -247,12 +246,11 @@ def main() -> None:
         raise SystemExit("no ../shared/data beside the checkout: set REGIONPAIRS_SHARED")
     root, quick = data / "coco_photos", arguments.quick
     templates = QUICK_TEMPLATES if quick else load_templates(None)
-    variants = [(name, int(size)) for name, _, size in (v.partition(":") for v in arguments.variants)]
+    named = arguments.variants or (["roi:480"] if quick else ["roi:384", "roi:480", "roi:640", "crop:224"])
+    variants = [(name, int(size)) for name, _, size in (v.partition(":") for v in named)]
     truth, aligned = [], []
     if arguments.part != "pairs":
-        truth = ground_truth(
-            read_photos(root, 30 if quick else -1, False), templates, [("roi", 480)] if quick else variants
-        )
+        truth = ground_truth(read_photos(root, 30 if quick else -1, False), templates, variants)
     if arguments.part != "truth":
         photos = read_photos(root, 40 if quick else -1, True)
         data = encode_proposals(photos, templates, arguments.min_count)
