@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from torchvision.ops import roi_align
 
 from pipeline.align import Aligner, AlignSettings
@@ -83,6 +83,10 @@ def by_hand(encoder: RegionEncoder, batch: torch.Tensor, boxes: torch.Tensor) ->
     tokens = visual.ln_post(value_path(visual.transformer.resblocks[-1], x)[:, 1:]) @ visual.proj
     features = F.normalize(tokens, dim=-1).transpose(1, 2).reshape(1, -1, height, width)
     return average_under(features, rois, encoder.stride)
+
+
+def _attention_flops(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
 
 
 @torch.inference_mode()
@@ -141,7 +145,7 @@ def measure(model: str, n_boxes: int, arguments: argparse.Namespace) -> dict[str
                 times[name].append(spent)
     median = {name: statistics.median(t) for name, t in times.items()}
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch counts only CUDA's kernels
-    with FlopCounterMode(display=False, custom_mapping={fused: sdpa_flop}) as counter:
+    with FlopCounterMode(display=False, custom_mapping={fused: _attention_flops}) as counter:
         ceiling()
     with hardware.autocast():
         plain, fast = by_hand(encoder, ready[:1], on_device[0]), encoder(ready[:1], on_device[:1])
