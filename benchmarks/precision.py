@@ -1,7 +1,7 @@
 """What each speed setting of a teacher does to its labels, and what it gains: against the plain tower (fp32, eager).
 
-For each model: photographs of 640 x 480 (so that a tower is compiled once) and their proposals, the plain tower and the
-tower with one setting changed, in turns in one process. A row a setting:
+For each model: photographs and their proposals, the plain tower and the tower with one setting changed, in turns in one
+process. A row a setting:
 
   label_changed, keep_changed   share of the regions whose label or keep mask differs from the plain tower's
   away_from_ties                the same two together, over the regions that are not near a tie: the plain tower's label
@@ -190,6 +190,9 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=0, help="short side; 0: 480 for photo, 224 for other models"
     )
+    parser.add_argument(
+        "--one-size", action="store_true", help="photos of 640 x 480 alone: a tower is compiled once"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -200,8 +203,9 @@ def main() -> None:
     data = find_shared_data()
     if data is None:
         raise SystemExit("no ../shared/data beside the checkout: set REGIONPAIRS_SHARED")
-    photos = read_photos(data / "coco_photos", -1, captioned=True)
-    photos = [p for p in photos if p.pixels.shape == (480, 640, 3)][: arguments.images]
+    photos = read_photos(data / "coco_photos", -1 if arguments.one_size else arguments.images, captioned=True)
+    if arguments.one_size:
+        photos = [p for p in photos if p.pixels.shape == (480, 640, 3)][: arguments.images]
     print(
         json.dumps({"rows": [row for model in arguments.models for row in measure(model, arguments, photos)]})
     )
