@@ -3,7 +3,7 @@
     python jobs/train_shapes_teacher.py --out runs/shapes_teacher
 
 Draws its scenes once into OUT, writes metrics.jsonl, checkpoints and, at the end, shapes.safetensors (fp16). The same
-command goes on where it stopped. Takes about an hour on one CPU core.
+command goes on where it stopped. Takes about 40 minutes of one CPU core.
 """
 
 from __future__ import annotations
