@@ -142,9 +142,10 @@ def rank_loop(config: dict[str, Any]) -> None:
         torch.cuda.set_device(device)
     first = ray.train.get_context().get_world_rank() == 0
     stop_file = Path(config["out"]) / STOP_FILE
-    hooks = Hooks(stop=lambda: first and stop_file.exists(), report=ray.train.report)
     settings: TrainSettings = config["settings"]
-    train(replace(settings, run=replace(settings.run, out=config["out"])), hooks=hooks)
+    settings = replace(settings, run=replace(settings.run, out=config["out"]))
+    # No ray.train.report: it makes every step wait for the controller, and metrics.jsonl has it all.
+    train(settings, hooks=Hooks(stop=lambda: first and stop_file.exists()))
 
 
 class _Watch:

@@ -48,12 +48,10 @@ class Hooks:
     evaluate: model and step -> metrics, every `run.evaluate_every` steps and at the end; the smallest `score` marks
     the best checkpoint. Without it the mean loss on the held-out samples is the score.
     stop: asked after every step; True saves a checkpoint and ends the run (a job sets it on SIGTERM).
-    report: metrics of a step, on every rank (Ray Train wants them).
     """
 
     evaluate: Callable[[nn.Module, int], dict[str, float]] | None = None
     stop: Callable[[], bool] = lambda: False
-    report: Callable[[dict[str, float]], None] | None = None
     progress: bool = False
 
 
@@ -254,8 +252,6 @@ class _Stage:
         watch.restart()
         if monitor is not None:
             monitor.metrics(step, values)
-        if self.hooks.report is not None:
-            self.hooks.report({"step": step, **values})
         return values
 
     def _should_stop(self) -> bool:
