@@ -28,10 +28,11 @@ log = logging.getLogger("regionpairs")
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of the table: a variant of the dataset (evaluation/variants.py), changes to the losses, a threshold."""
+    """One line of the table: a variant of the dataset (evaluation/variants.py), what losses and views it changes."""
 
     variant: str
     loss: dict[str, Any] = field(default_factory=dict)
+    view: dict[str, Any] = field(default_factory=dict)
     threshold: float | None = None
 
 
@@ -52,6 +53,7 @@ ARMS: dict[str, Arm] = {
     "no-image": Arm("caption", {"image_weight": 0.0}),
     "global-local": Arm("caption", {"distill": "global-local"}),
     "feature": Arm("caption", {"distill": "feature"}),
+    "never-mirrored": Arm("caption", view={"flip": "never"}),
 }
 
 
@@ -122,6 +124,7 @@ def run_for(settings: LabelStudySettings, name: str, seed: int) -> StudentRun:
         base,
         data=replace(base.data, dataset=data_of(settings, arm)),
         loss=replace(base.loss, **arm.loss),
+        view=replace(base.view, **arm.view),
         run=replace(base.run, out=str(Path(settings.out) / "runs"), seed=seed),
     )
     return StudentRun(f"{name}-{seed}", train, {"arm": name, "seed": seed})

@@ -95,9 +95,16 @@ def train_one(run: StudentRun, test: TruthSettings) -> dict[str, Any]:
     file = metrics_file(run)
     out = str(file.parent)
     summary = train(replace(run.train, run=replace(run.train.run, out=out)))
-    kept: dict[str, Any] = {key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary}
+    kept: dict[str, Any] = {
+        key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary
+    }
     examiner = examiner_of(run.train.student.encoder, test)
-    metrics: dict[str, Any] = {"name": run.name, **run.about, **kept, **examiner(f"{out}/student.safetensors")}
+    metrics: dict[str, Any] = {
+        "name": run.name,
+        **run.about,
+        **kept,
+        **examiner(f"{out}/student.safetensors"),
+    }
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(metrics, indent=1))
     os.replace(partial, file)
