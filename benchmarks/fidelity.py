@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 
 from concept_pool.count import count_block
 from concept_pool.embed import embed_pool
@@ -182,6 +183,12 @@ def captions_by_image(file: Path, limit: int = -1) -> dict[int, list[str]]:
     return captions
 
 
+def preset(name: str) -> AlignSettings:
+    """How `configs/`name`.yaml` aligns."""
+    document = yaml.safe_load((Path(__file__).parents[1] / "configs" / f"{name}.yaml").read_text())
+    return AlignSettings(**document["align"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -190,12 +197,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     quick = arguments.quick
-    demo = AlignSettings(tau=0.08, threshold=0.5)
-    preset = AlignSettings(tau=0.1, blend_bonus=3.0, threshold=0.7)
-    work = [("shapes", *scenes(24 if quick else 200), (96, 72), demo)]
+    work = [("shapes", *scenes(24 if quick else 200), (96, 72), preset("demo"))]
     if (root := find_shared_data()) is not None:
         work.append(
-            ("photo", *photos(root, 24 if quick else 120, 3000 if quick else 30000), (480, 352), preset)
+            (
+                "photo",
+                *photos(root, 24 if quick else 120, 3000 if quick else 30000),
+                (480, 352),
+                preset("photos"),
+            )
         )
     rows = []
     for kind, images, own, corpus, sizes, settings in work:
