@@ -128,6 +128,15 @@ def _doubts(
         return f"the law explains {r2:.0%} of the differences between sizes"
     if b_interval[1] - b_interval[0] > 1:
         return f"b is only known to lie in {b_interval[0]:.2f} .. {b_interval[1]:.2f}"
+    if len(sizes) > 4:
+        smaller = np.concatenate(groups[:-1])
+        n = np.repeat(sizes[:-1], [len(group) for group in groups[:-1]])
+        expected, found = float(_fit(n, y[smaller])(sizes[-1])), float(y[groups[-1]].mean())
+        if abs(expected - found) > 2 * noise:
+            return (
+                f"fitted to the smaller sizes alone, the law expects {expected:.4f} at {sizes[-1]:.0f} samples, "
+                f"where {found:.4f} was measured"
+            )
     return ""
 
 

@@ -64,7 +64,7 @@ def test_proposals_find_the_objects(report: dict):
 def test_pairs_are_right(report: dict):
     assert report["n_images"] == N_SCENES
     assert report["pairs"]["all"]["precision"] > 0.75
-    assert report["pairs"]["all"]["recall"] > 0.3
+    assert report["pairs"]["all"]["recall"] > 0.45
 
 
 def test_captions_make_better_labels_than_the_pool_alone(report: dict):
@@ -145,6 +145,6 @@ def gains(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, f
 
 @pytest.mark.slow
 def test_true_labels_teach_and_the_controls_do_not(gains: dict[str, float]):
-    assert gains["oracle"] > 0.12
-    assert gains["oracle"] > gains["image-text"] + 0.08
-    assert gains["oracle"] > gains["swapped"] + 0.15
+    assert gains["oracle"] > 0.18
+    assert gains["oracle"] > gains["image-text"] + 0.18
+    assert gains["oracle"] > gains["swapped"] + 0.08

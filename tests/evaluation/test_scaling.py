@@ -66,3 +66,14 @@ def test_mean_interval_by_hand():
     assert mean == 2.0
     assert half == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)
     assert np.isnan(scaling.mean_interval([1.0])[1])
+
+
+def test_a_law_that_misses_its_own_largest_size_supports_nothing():
+    """Error falls as a power of the size, and then no further: each fit alone looks fine."""
+    sizes = np.repeat([64, 128, 256, 512, 1024, 2048], 3)
+    rng = np.random.default_rng(0)
+    errors = np.maximum(1.2 * sizes**-0.22, 1.2 * 800**-0.22) + rng.normal(0, 0.003, len(sizes))
+    found = scaling.fit(sizes, errors, n_bootstrap=50)
+    assert "fitted to the smaller sizes alone" in found.supported
+    with pytest.raises(ValueError, match="no extrapolation"):
+        found.predict(4096)
