@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import time
 from multiprocessing import get_context
@@ -12,8 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed, multiprocessing
 
 from concept_pool.settings import PoolSettings
+from jobs.arguments import parse
+from jobs.demo import head
 from jobs.train_student import main
 from pipeline.align import AlignSettings
 from pipeline.build import build
@@ -23,8 +28,11 @@ from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.teachers.settings import TeacherSettings
 from tests.training.test_loop import assert_same_run, rows
+from training.loop import train
+from training.settings import TrainSettings
 
-CONFIG = str(Path(__file__).parents[2] / "configs" / "train_tiny.yaml")
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / "configs" / "train_tiny.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +124,72 @@ def test_two_ranks_on_ray_train_give_the_same_student(dataset, tmp_path, ray_ins
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, atol=2e-3, rtol=1e-2, msg=key)
     assert json.loads((ranks / "summary.json").read_text())["finished"]
+
+
+def _train_on_one_of_two_ranks(index: int, rendezvous: str, flags: list[str]) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=index, world_size=2)
+    train(parse(TrainSettings, flags))
+
+
+def _processes(token: str) -> dict[int, list[str]]:
+    """Process id -> command line, of all that the Ray head with this token started."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if token in (entry / "environ").read_text(errors="replace"):
+                found[int(entry.name)] = (entry / "cmdline").read_text().split("\0")
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _wait(condition, submitted: subprocess.Popen, seconds: float = 200):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        assert submitted.poll() is None, submitted.communicate()[0]
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "REGIONPAIRS_RAY_KILLS" not in os.environ, reason="takes three minutes: set REGIONPAIRS_RAY_KILLS=1"
+)
+def test_a_submitted_training_survives_a_killed_worker_and_a_sigterm(dataset, tmp_path):
+    """`ray job submit` on two ranks: a worker is killed, then the driver is told to stop, then the same line again."""
+    steps = {"run.steps": 80, "run.checkpoint_every": 5}
+    whole, out = tmp_path / "whole", tmp_path / "submitted"
+    multiprocessing.spawn(
+        _train_on_one_of_two_ranks, (str(tmp_path / "rendezvous"), _flags(dataset, whole, **steps)), nprocs=2
+    )
+    flags = _flags(dataset, out, **steps, **{"run.runtime": "ray", "run.ranks": 2, "run.cpus_per_rank": 0.5})
+
+    def step() -> int:
+        return len(rows(out / "keys.jsonl")) if (out / "keys.jsonl").exists() else 0
+
+    with head() as (address, environment):
+        token = environment["RAY_AUTH_TOKEN"]
+
+        def workers() -> set[int]:
+            return {p for p, words in _processes(token).items() if "RayTrainWorker" in words[0]}
+
+        submit = ["ray", "job", "submit", "--address", address, "--working-dir", str(ROOT), "--"]
+        submit += ["python", "jobs/train_student.py", *flags]
+        first = subprocess.Popen(submit, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        _wait(lambda: step() >= 7, first)
+        before = workers()
+        assert len(before) == 2
+        os.kill(max(before), signal.SIGKILL)
+        _wait(lambda: len(workers() - before) == 2 and 6 <= step() < 70, first)
+        job = ["python", "jobs/train_student.py", *flags]
+        (driver,) = (p for p, words in _processes(token).items() if words[: len(job)] == job)
+        os.kill(driver, signal.SIGTERM)
+        log = first.communicate(timeout=200)[0]
+        assert "failed with exit code 143" in log, log
+        assert not (out / "student.safetensors").exists()
+        again = subprocess.run(submit, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stdout
+    assert_same_run(whole, out)
