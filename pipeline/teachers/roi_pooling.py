@@ -47,24 +47,27 @@ class _RoiAlign(torch.autograd.Function):
         return out.to(ctx.dtype), None, None, None
 
 
-def bin_weights(low: torch.Tensor, high: torch.Tensor, grid: int, size: int) -> torch.Tensor:
+def bin_weights(
+    low: torch.Tensor, high: torch.Tensor, grid: int, size: int, samples: int = 0
+) -> torch.Tensor:
     """float32 [R, grid, size]: what each cell of a side of the map gives to each bin of a roi from low to high (in cells).
 
-    A bin has ceil(its length) samples, evenly spread; a sample is interpolated between two cells, clamped to the border,
-    and nothing more than one cell outside of the map.
+    A bin has `samples` samples (0: ceil(its length)), evenly spread; a sample is interpolated between two cells, clamped
+    to the border, and nothing more than one cell outside of the map.
     """
     bins = (high - low) / grid
-    n_samples = bins.ceil().clamp(min=0)
+    n_samples = torch.full_like(bins, samples) if samples else bins.ceil().clamp(min=0)
     most = max(1, int(n_samples.max())) if len(bins) else 1
-    sample = torch.arange(most) + 0.5
+    sample = torch.arange(most, device=low.device) + 0.5
     within = sample[None, :] / n_samples.clamp(min=1)[:, None]  # of a bin, [R, most]
-    at = low[:, None, None] + bins[:, None, None] * (torch.arange(grid)[None, :, None] + within[:, None, :])
+    place = torch.arange(grid, device=low.device)[None, :, None]
+    at = low[:, None, None] + bins[:, None, None] * (place + within[:, None, :])
     weight = (sample[None, None, :] < n_samples[:, None, None]) & (at >= -1) & (at <= size)
     weight = weight / n_samples.clamp(min=1)[:, None, None]
     at = at.clamp(0, size - 1)
     cell = at.floor()
     upper = weight * (at - cell)
-    out = torch.zeros(len(low), grid, size)
+    out = torch.zeros(len(low), grid, size, device=low.device)
     out.scatter_add_(2, cell.long(), weight - upper)
     return out.scatter_add_(2, (cell.long() + 1).clamp(max=size - 1), upper)
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline.teachers.roi_pooling import bin_weights
+
 WIDTHS = (64, 96, 256)
 DIM = 96
 _TEXT_WIDTH = 96
@@ -78,25 +80,15 @@ class ShapesImageTower(nn.Module):
         for image in rois[:, 0].unique().long():
             for points, sized in ((_SMALL, sides <= _SMALL), (_LARGE, sides > _SMALL)):
                 place = ((rois[:, 0] == image) & sized).nonzero()[:, 0]
-                x0, y0, x1, y1 = (rois[place, 1:] / self.stride).T
-                down, across = interpolation(y0, y1, points, height), interpolation(x0, x1, points, width)
+                x0, y0, x1, y1 = (rois[place, 1:] / self.stride - 0.5).T
+                down = bin_weights(y0, y1, points, height, samples=1)
+                across = bin_weights(x0, x1, points, width, samples=1)
                 rows = (down.flatten(0, 1) @ cells[image].flatten(1)).view(
                     *down.shape[:2], width, features.shape[1]
                 )
                 places.append(place)
                 maxima.append((across[:, None] @ rows).amax((1, 2)))
         return self.head(torch.cat(maxima)[torch.cat(places).argsort()])
-
-
-def interpolation(low: torch.Tensor, high: torch.Tensor, points: int, length: int) -> torch.Tensor:
-    """RoIAlign's bilinear reading along one axis as a matrix: float [R, points, length], for spans [R] in cells.
-
-    One sample a bin, aligned, clamped at the border. As a matrix product its backward pass costs what its forward pass
-    does, where torchvision's scatters value by value.
-    """
-    steps = (torch.arange(points, device=low.device) + 0.5) / points
-    at = (low[:, None] + steps * (high - low)[:, None] - 0.5).clamp(0, length - 1)
-    return F.relu(1 - (at[..., None] - torch.arange(length, device=low.device)).abs())
 
 
 class ShapesTextTower(nn.Module):
