@@ -163,7 +163,7 @@ class Steps:
 
     def online(self, batch: Batch, make: Online) -> None:
         """Proposals, teacher and text encoder in the step, and the dense KL that they make possible."""
-        images = normalised(batch.images, batch.sizes, self.student.mean, self.student.std)
+        images = normalised(batch.images(), batch.sizes, self.student.mean, self.student.std)
         targets = make(images, batch)
         regions, whole = self.student(batch)
         logits = losses.concept_logits(regions, self.concepts, TAU)

@@ -23,6 +23,7 @@ from training.loader import Loader
 from training.manifest import read_concepts, read_manifest
 from training.objective import Objective, kept_or_all
 from training.optimizer import build_optimizer, clip_gradients, lr_factor
+from training.pixels import resize
 from training.samples import Regions, Sample, draw_view, target_size
 from training.samples import parse as parse_sample
 from training.settings import (
@@ -71,7 +72,7 @@ def _sample(n_regions: int = 300, n_captions: int = 5, sided: bool = False) -> S
         embeddings=np.zeros((n_regions, 0), np.float32),
     )
     image = torch.from_numpy(rng.integers(0, 256, (40, 60, 3), np.uint8))
-    return Sample("0" * 24, image, regions, np.eye(5, dtype=np.float32)[:n_captions], sided)
+    return Sample("0" * 24, image, (40, 60), regions, np.eye(5, dtype=np.float32)[:n_captions], sided)
 
 
 def _slow_contrast(s, e, labels, tau) -> torch.Tensor:
@@ -118,7 +119,7 @@ def test_14_the_global_box_is_the_image_or_with_regionclip_the_canvas(batch, pre
     assert preset.student.global_box == "canvas"
     true, canvas = (tiny_student(global_box=b)._whole_boxes(batch[0]) for b in ("image", "canvas"))
     assert (true == torch.tensor([0.0, 0, 1, 1])).all()
-    height, width = batch[0].images.shape[-2:]
+    height, width = batch[0].canvas
     pixels = canvas[:, 2:] * batch[0].sizes.flip(1)
     torch.testing.assert_close(pixels, torch.tensor([[width, height]]).float().expand(4, 2))
 
@@ -126,10 +127,10 @@ def test_14_the_global_box_is_the_image_or_with_regionclip_the_canvas(batch, pre
 def test_16_padding_is_zero_after_normalisation(batch):  # parity 16
     b = batch[0]
     mean, std = torch.tensor([0.48, 0.46, 0.41]), torch.tensor([0.27, 0.26, 0.28])
-    x = normalised(b.images, b.sizes, mean, std)
+    x = normalised(b.images(), b.sizes, mean, std)
     assert len({tuple(s) for s in b.sizes.tolist()}) > 1
     for i, (height, width) in enumerate(b.sizes.tolist()):
-        want = (b.images[i, :, :height, :width] / 255 - mean[:, None, None]) / std[:, None, None]
+        want = (b.images()[i, :, :height, :width] / 255 - mean[:, None, None]) / std[:, None, None]
         torch.testing.assert_close(x[i, :, :height, :width], want)
         assert (x[i, :, height:] == 0).all()
         assert (x[i, :, :, width:] == 0).all()
@@ -266,7 +267,7 @@ def test_39_resizing_and_mirroring_with_boxes(preset, tmp_path):  # parity 39
     sample = _sample(4)
     views = [draw_view(sample, view, np.random.default_rng(i)) for i in range(40)]
     mirrored = next(v for v in views if v.mirrored)
-    pixels = collate([mirrored], [], pad_to=32).images[0, :, :40, :60].permute(1, 2, 0)
+    pixels = collate([mirrored], [], pad_to=32).images()[0, :, :40, :60].permute(1, 2, 0)
     assert torch.equal(pixels, sample.image.flip(1))
     x0, y0, x1, y1 = sample.regions.boxes[0]
     np.testing.assert_allclose(mirrored.regions.boxes[0], [1 - x1, y0, 1 - x0, y1], rtol=1e-6)
@@ -278,7 +279,8 @@ def test_39_resizing_and_mirroring_with_boxes(preset, tmp_path):  # parity 39
     original = Image.open(io.BytesIO(image)).convert("RGB")
     height, width = target_size(original.height, original.width, 50, 90)
     pillow = np.asarray(original.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(stored.image.numpy() - pillow).max() <= 2
+    assert stored.size == (height, width)
+    assert np.abs(resize(stored.image, height, width).numpy() - pillow).max() <= 2
 
 
 def test_40_checkpoints_at_least_every_5000_steps(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
+from training import pixels
 from training.samples import View
 
 
@@ -14,8 +17,8 @@ from training.samples import View
 class Batch:
     """N images with R regions in all, and their stored targets.
 
-    images: uint8 [N, 3, H, W] (channels last in memory), zero-padded right and below.
-    sizes: int64 [N, 2], true height and width.
+    pixels: uint8 [P], the images one after the other, each [height, width, 3], upright: `images()` makes a stack of them.
+    sizes: int64 [N, 2], true height and width. mirrored: bool [N]. canvas: height and width of the stack.
     boxes: float32 [R, 4], xyxy in [0, 1] of the true image.
     image_index: int64 [R], whose region it is, rising.
     topk_ids: int64 [R, k]; topk_probs: float32 [R, k]; residual: float32 [R]; kept: bool [R].
@@ -24,8 +27,10 @@ class Batch:
     keys: of the N samples. skipped: (key, reason) of corrupt samples that others stand in for.
     """
 
-    images: torch.Tensor
+    pixels: torch.Tensor
     sizes: torch.Tensor
+    mirrored: torch.Tensor
+    canvas: tuple[int, int]
     boxes: torch.Tensor
     image_index: torch.Tensor
     topk_ids: torch.Tensor
@@ -52,45 +57,70 @@ class Batch:
 
     def boxes_per_image(self) -> list[torch.Tensor]:
         """The boxes of each image, float32 [R_i, 4]."""
-        counts = torch.bincount(self.image_index, minlength=len(self.images)).tolist()
+        counts = torch.bincount(self.image_index, minlength=len(self.sizes)).tolist()
         return list(self.boxes.split(counts))
+
+    def images(self) -> torch.Tensor:
+        """uint8 [N, 3, *canvas] (channels last in memory): mirrored where they shall be, zero-padded right and below.
+
+        Made where the batch is, so that on a GPU neither the loader nor the bus has to do with padding.
+        """
+        stack = self.pixels.new_zeros((len(self.sizes), *self.canvas, 3))
+        sizes = self.sizes.tolist()
+        parts = self.pixels.split([height * width * 3 for height, width in sizes])
+        for canvas, part, (height, width), mirrored in zip(
+            stack, parts, sizes, self.mirrored.tolist(), strict=True
+        ):
+            image = part.view(height, width, 3)
+            canvas[:height, :width] = image.flip(1) if mirrored else image
+        return stack.permute(0, 3, 1, 2)
 
 
 def collate(views: list[View], skipped: list[tuple[str, str]], pad_to: int = 1) -> Batch:
-    """Stacks views; images are padded to the largest, rounded up to a multiple of pad_to."""
-    sizes = np.array([v.image.shape[:2] for v in views], np.int64)
+    """Joins views, whose images are resized here; the canvas is the largest of them, rounded up to a multiple of pad_to."""
+    sizes = np.array([v.sample.size for v in views], np.int64)
     height, width = (-(-int(n) // pad_to) * pad_to for n in sizes.max(axis=0))
-    # NumPy asks for huge pages, torch does not: fresh memory is a third of the loader's time with small ones.
-    images = torch.from_numpy(np.empty((len(views), height, width, 3), np.uint8))
-    for canvas, view in zip(images, views, strict=True):
-        _paint(canvas, view)
 
-    def joined(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate([getattr(v.regions, name) for v in views]))
+    def joined(name: str, dtype: type) -> torch.Tensor:
+        parts = [getattr(v.regions, name) for v in views]
+        return torch.from_numpy(np.concatenate(parts).astype(dtype, copy=False))
 
     return Batch(
-        images=images.permute(0, 3, 1, 2),
+        pixels=_joined_pixels(views),
         sizes=torch.from_numpy(sizes),
-        boxes=joined("boxes"),
+        mirrored=torch.tensor([v.mirrored for v in views]),
+        canvas=(height, width),
+        boxes=joined("boxes", np.float32),
         image_index=torch.from_numpy(np.repeat(np.arange(len(views)), [len(v.regions) for v in views])),
-        topk_ids=joined("topk_ids"),
-        topk_probs=joined("topk_probs"),
-        residual=joined("residual"),
-        kept=joined("kept"),
-        embeddings=joined("embeddings"),
-        captions=torch.from_numpy(np.stack([v.caption for v in views])),
+        topk_ids=joined("topk_ids", np.int64),
+        topk_probs=joined("topk_probs", np.float32),
+        residual=joined("residual", np.float32),
+        kept=joined("kept", np.bool_),
+        embeddings=joined("embeddings", np.float32),
+        captions=torch.from_numpy(np.stack([v.caption for v in views]).astype(np.float32, copy=False)),
         has_caption=torch.tensor([v.has_caption for v in views]),
-        keys=[v.key for v in views],
+        keys=[v.sample.key for v in views],
         skipped=skipped,
     )
 
 
-def _paint(canvas: torch.Tensor, view: View) -> None:
-    """Writes a view's image, mirrored if it is, into uint8 [H, W, 3], with zeros right of it and below."""
-    height, width = view.image.shape[:2]
-    canvas[height:] = 0
-    canvas[:height, width:] = 0
-    canvas[:height, :width] = view.image.flip(1) if view.mirrored else view.image
+def _joined_pixels(views: list[View]) -> torch.Tensor:
+    """The images in their sizes, written once, into the memory in which they travel."""
+    lengths = [3 * math.prod(v.sample.size) for v in views]
+    out = _buffer(sum(lengths))
+    for part, view in zip(out.split(lengths), views, strict=True):
+        height, width = view.sample.size
+        pixels.resize(view.sample.image, height, width, out=part.view(height, width, 3))
+    return out
+
+
+def _buffer(n_bytes: int) -> torch.Tensor:
+    """uint8 [n_bytes]: in a loader process shared memory, as torch's own collation does, which spares the batch a copy."""
+    if get_worker_info() is None:
+        # NumPy asks for huge pages, torch does not: with small ones fresh memory costs as much as filling it.
+        return torch.from_numpy(np.empty(n_bytes, np.uint8))
+    storage = torch.UntypedStorage._new_shared(n_bytes, device="cpu")
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (n_bytes,), (1,))
 
 
 def normalised(

@@ -11,12 +11,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.images import BadSample
+from training import pixels
 from training.batch import Batch, collate
 from training.manifest import Manifest
 from training.order import Order, batches, key_share, view_rng
@@ -68,6 +70,7 @@ class Stream(Dataset):
         stored = ordinal if self._selected is None else int(self._selected[shard][ordinal])
         sample = parse(*self._shards.read(shard, stored), self._view, self._embeddings)
         if self.cache is not None:
+            sample = replace(sample, image=pixels.resize(sample.image, *sample.size))
             self.cache[shard, ordinal] = sample
         return sample
 

@@ -22,11 +22,10 @@ _SIDED = re.compile(r"\b(left|right)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Regions:
-    """R regions of an image and their stored targets; docs/format.md says what each means.
+    """R regions of an image and their targets in the dtypes of the dataset; docs/format.md says what each means.
 
-    boxes: float32 [R, 4], xyxy in [0, 1] of the image. topk_ids: int64 [R, k]. topk_probs: float32 [R, k].
-    residual: float32 [R]. kept: bool [R]. embeddings: float32 [R, D] of the teacher, or [R, 0] where the dataset
-    stores none or they are not wanted.
+    boxes: [R, 4], xyxy in [0, 1] of the image. topk_ids, topk_probs: [R, k]. residual, kept: [R]. embeddings: [R, D] of the
+    teacher, or [R, 0] where the dataset stores none or they are not wanted.
     """
 
     boxes: np.ndarray
@@ -48,12 +47,13 @@ class Regions:
 class Sample:
     """An image and what is stored with it.
 
-    image: uint8 [H, W, 3] RGB, resized, upright. captions: float32 [T, D], unit rows. sided: a caption names left or
-    right.
+    image: uint8 [H, W, 3] RGB, upright. size: the height and width that it is seen in; `collate` resizes it. captions:
+    [T, D], unit rows. sided: a caption names left or right.
     """
 
     key: str
     image: torch.Tensor
+    size: tuple[int, int]
     regions: Regions
     captions: np.ndarray
     sided: bool
@@ -63,12 +63,11 @@ class Sample:
 class View:
     """What one step sees of a sample.
 
-    caption: float32 [D], one of the sample's captions, or zeros with has_caption False. mirrored: the boxes are, and
-    the image has to be (`collate` does it where the copy is made anyway).
+    regions: those drawn. caption: [D], one of the sample's captions, or zeros with has_caption False. mirrored: the boxes
+    are, and the image has to be (`Batch.images` does it).
     """
 
-    key: str
-    image: torch.Tensor
+    sample: Sample
     regions: Regions
     caption: np.ndarray
     has_caption: bool
@@ -92,37 +91,41 @@ def parse(key: str, image, meta, arrays, view: ViewSettings, embeddings: bool = 
     try:
         stored = read_npz(arrays, _UNUSED if embeddings else _UNUSED | _EMBEDDINGS)
         regions = _regions(stored)
-        captions = stored["caption_embeddings"].astype(np.float32)
-        if not np.isfinite(captions).all():
-            raise ValueError("NaN or infinity")
+        captions = stored["caption_embeddings"]
+        _check_finite(captions)
         sided = any(_SIDED.search(c) for c in json.loads(bytes(meta))["captions"])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise BadSample("bad_arrays", f"{key}: {e}") from e
     size = target_size(decoded.shape[0], decoded.shape[1], view.short_side, view.long_side)
-    return Sample(key, pixels.resize(decoded, *size), regions, captions, sided)
+    return Sample(key, decoded, size, regions, captions, sided)
 
 
 def _regions(stored: dict[str, np.ndarray]) -> Regions:
-    boxes = stored["boxes_xyxy_norm"].astype(np.float32)
-    embeddings = np.zeros((len(boxes), 0), np.float32)
-    if "region_embeddings" in stored:
-        embeddings = stored["region_embeddings"].astype(np.float32)
-        if "region_scales" in stored:
-            embeddings = embeddings * stored["region_scales"][:, None]
+    boxes = stored["boxes_xyxy_norm"]
+    embeddings = stored.get("region_embeddings")
+    if embeddings is None:
+        embeddings = np.zeros((len(boxes), 0), np.float32)
+    elif "region_scales" in stored:
+        embeddings = embeddings.astype(np.float32) * stored["region_scales"].astype(np.float32)[:, None]
     regions = Regions(
-        boxes,
-        stored["topk_ids"].astype(np.int64),
-        stored["topk_probs"].astype(np.float32),
-        stored["residual"].astype(np.float32),
-        stored["kept"].astype(bool),
-        embeddings,
+        boxes, stored["topk_ids"], stored["topk_probs"], stored["residual"], stored["kept"], embeddings
     )
     lengths = {len(getattr(regions, f.name)) for f in fields(regions)}
     if len(lengths) > 1:
         raise ValueError(f"regions of unequal number: {sorted(lengths)}")
-    if not all(np.isfinite(a).all() for a in (boxes, regions.topk_probs, regions.residual, embeddings)):
-        raise ValueError("NaN or infinity")
+    for values in (boxes, regions.topk_probs, regions.residual, embeddings):
+        _check_finite(values)
     return regions
+
+
+def _check_finite(values: np.ndarray) -> None:
+    """Raises ValueError for NaN or infinity."""
+    if values.dtype == np.float16:  # by its exponent's bits: NumPy's isfinite converts each number first
+        finite = ((values.view(np.uint16) & 0x7C00) != 0x7C00).all()
+    else:
+        finite = np.isfinite(values).all()
+    if not finite:
+        raise ValueError("NaN or infinity")
 
 
 def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) -> View:
@@ -135,10 +138,13 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
     """
     u_flip, u_caption = rng.random(2)
     regions = sample.regions
+    rows = None
     if len(regions) > settings.max_regions:
-        regions = regions.take(np.sort(rng.permutation(len(regions))[: settings.max_regions]))
+        rows = np.sort(rng.permutation(len(regions))[: settings.max_regions])
     if settings.drop_unkept:
-        regions = regions.take(np.flatnonzero(regions.kept))
+        rows = np.flatnonzero(regions.kept) if rows is None else rows[regions.kept[rows].astype(bool)]
+    if rows is not None:
+        regions = regions.take(rows)
     allowed = settings.flip == "mirror" or (settings.flip == "unsided" and not sample.sided)
     mirrored = bool(allowed and u_flip < settings.flip_share)
     if mirrored:
@@ -146,4 +152,4 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
         regions = replace(regions, boxes=np.stack([1 - x1, y0, 1 - x0, y1], axis=1))
     n_captions, dim = sample.captions.shape
     caption = sample.captions[int(u_caption * n_captions)] if n_captions else np.zeros(dim, np.float32)
-    return View(sample.key, sample.image, regions, caption, n_captions > 0, mirrored)
+    return View(sample, regions, caption, n_captions > 0, mirrored)

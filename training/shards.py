@@ -63,8 +63,8 @@ class Shards:
         key = index.keys[ordinal].decode("ascii")
         offsets = index.offsets[ordinal].tolist()
         first = min(offsets)
-        data = memoryview(bytearray(os.pread(descriptor, max(offsets) - first, first)))
-        if len(data) < max(offsets) - first:
+        data = memoryview(np.empty(max(offsets) - first, np.uint8))  # not bytes: decoders want to be able to write
+        if os.preadv(descriptor, [data], first) < len(data):
             raise BadSample("damaged_shard", f"{self.rows[shard].name} ends inside sample {key}")
         image, meta, arrays = (
             data[a - first : b - first] for a, b in zip(offsets[::2], offsets[1::2], strict=True)

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.teachers.settings import TeacherSettings
 from training.batch import Batch, normalised
+from training.frozen_norms import fold_frozen_norms
 from training.settings import StudentSettings
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Student(nn.Module):
             if isinstance(module, _BatchNorm) and (freeze_batchnorm or frozen):
                 module.requires_grad_(False)
                 self._frozen_batchnorms.append(module)
+        fold_frozen_norms(self.encoder, self._frozen_batchnorms)
 
     def hold(self) -> None:
         """Freezes everything, until `release`."""
@@ -86,7 +88,7 @@ class Student(nn.Module):
 
         Whole images go through as one more box each; without `embed_images` they are left out: [0, D].
         """
-        images = normalised(batch.images, batch.sizes, self.mean, self.std)
+        images = normalised(batch.images(), batch.sizes, self.mean, self.std)
         images = images.contiguous(memory_format=memory_format(images.device))
         boxes = batch.boxes_per_image()
         if not self.embed_images:
@@ -101,9 +103,9 @@ class Student(nn.Module):
 
     def _whole_boxes(self, batch: Batch) -> torch.Tensor:
         """One box an image, [N, 4]: its true extent, or with RegionCLIP the padded canvas (parity 14)."""
-        far = torch.ones(len(batch.images), 2, device=batch.images.device)
+        far = torch.ones(len(batch.sizes), 2, device=batch.sizes.device)
         if self._global_box == "canvas":
-            height, width = batch.images.shape[-2:]
+            height, width = batch.canvas
             far = torch.tensor([width, height], device=far.device) / batch.sizes.flip(1)
         return torch.cat([torch.zeros_like(far), far], dim=1)
 

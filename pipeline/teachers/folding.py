@@ -26,14 +26,15 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     A norm is a pass over memory, so a frozen tower gets a fifth to a third faster on a CPU. timm's norms carry their
     activation, which stays.
     """
-    for holder, convolution, norm in list(_pairs(model.eval())):
+    for holder, convolution, norm in list(convolutions_and_norms(model.eval())):
         batch_norm = getattr(holder, norm)
         setattr(holder, convolution, fuse_conv_bn_eval(getattr(holder, convolution), batch_norm))
         setattr(holder, norm, getattr(batch_norm, "act", nn.Identity()))
     return model.eval()
 
 
-def _pairs(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+def convolutions_and_norms(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+    """Each module that holds a convolution and the batch norm after it, and the names of the two in it."""
     for module in model.modules():
         for convolution, norm in CONVOLUTIONS_AND_NORMS.get(type(module).__name__, ()):
             first, second = getattr(module, convolution, None), getattr(module, norm, None)

@@ -55,7 +55,8 @@ class ResNetRegions(RegionEncoder):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """`Bottleneck.forward` with the padding zeroed before its only spatial operation, conv2."""
         out = self._masked(block.act1(block.bn1(block.conv1(x))), sizes)
-        return _rest_of_block(block, x, out), sizes // block.stride
+        identity = x if block.downsample is None else block.downsample(x)
+        return _rest_of_block(block, out, identity), sizes // block.stride
 
     def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         layer4, grid = self.visual.layer4, self.region_grid
@@ -70,23 +71,23 @@ class ResNetRegions(RegionEncoder):
         return attention_pool(self.visual.attnpool, x)
 
     def _first_block(self, block: Bottleneck, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
-        """The first block of layer4 with its 1x1 convolution done once on the map and not again in every region.
+        """The first block of layer4 with its 1x1 convolution done once on the map and not again in every region, and with
+        the average pool of its shortcut as a part of RoIAlign.
 
         A 1x1 convolution with a frozen batch norm is affine a cell, and RoIAlign is a weighted mean with weights
         that sum to 1 (boxes lie inside the map): they commute. Only the ReLU must come after.
         """
-        narrow = block.bn1(block.conv1(features))
-        both = torch.cat([features, narrow], dim=1)
-        both = roi_align(both, rois, self.region_grid, self.stride)
-        x, out = both.split([features.shape[1], narrow.shape[1]], dim=1)
-        return _rest_of_block(block, x, block.act1(out.contiguous()))
+        grid, stride = self.region_grid, self.stride
+        out = block.act1(roi_align(block.bn1(block.conv1(features)), rois, grid, stride))
+        pool, *rest = block.downsample
+        identity = roi_align(features, rois, grid, stride, average=pool.kernel_size)
+        return _rest_of_block(block, out, nn.Sequential(*rest)(identity))
 
 
-def _rest_of_block(block: Bottleneck, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """What follows `act1` in `Bottleneck.forward`; x is the block's input."""
+def _rest_of_block(block: Bottleneck, out: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+    """What follows `act1` in `Bottleneck.forward`."""
     out = block.act2(block.bn2(block.conv2(out)))
     out = block.bn3(block.conv3(block.avgpool(out)))
-    identity = x if block.downsample is None else block.downsample(x)
     return block.act3(out + identity)
 
 

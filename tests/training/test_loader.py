@@ -42,7 +42,7 @@ def _keys(steps) -> list[str]:
 
 
 def _fields(batch: Batch) -> tuple:
-    return (batch.keys, batch.boxes.tolist(), batch.images.sum().item(), batch.captions.tolist())
+    return (batch.keys, batch.boxes.tolist(), batch.images().sum().item(), batch.captions.tolist())
 
 
 @settings(max_examples=50, deadline=None)
