@@ -23,6 +23,8 @@ class _NormedConvolution(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, D, h', w'], normalised."""
         (norm,) = self.norms
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         return self._conv_forward(
             x, self.weight * scale[:, None, None, None], norm.bias - scale * norm.running_mean
@@ -45,6 +47,6 @@ def fold_frozen_norms(model: nn.Module, frozen: Collection[nn.Module]) -> None:
     for holder, convolution_name, norm_name in list(convolutions_and_norms(model)):
         convolution, norm = getattr(holder, convolution_name), getattr(holder, norm_name)
         known = type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d
-        if known and norm in frozen and norm.affine and convolution.bias is None:
+        if known and norm in frozen and norm.affine and norm.track_running_stats and convolution.bias is None:
             convolution.__class__, norm.__class__ = _NormedConvolution, _PassedNorm
             convolution.norms = (norm,)

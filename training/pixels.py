@@ -43,9 +43,7 @@ def _jpeg_pixels(data: bytearray | memoryview) -> int:
     return 0
 
 
-def resize(
-    pixels: torch.Tensor, height: int, width: int, out: torch.Tensor | None = None
-) -> torch.Tensor:
+def resize(pixels: torch.Tensor, height: int, width: int, out: torch.Tensor | None = None) -> torch.Tensor:
     """uint8 [H, W, 3] -> uint8 [height, width, 3], bicubic with antialiasing; into `out`, contiguous, if it is given.
 
     Pillow's filter and fixed-point weights, several times as fast; a value differs now and then by one or two levels,

@@ -65,7 +65,7 @@ class _RoiAlign(torch.autograd.Function):
 def _parts(
     rois: torch.Tensor, shape: torch.Size, grid: int, stride: int, average: int
 ) -> list[tuple[int, slice, slice, torch.Tensor, torch.Tensor]]:
-    """For each roi its image, the rows and columns of the map that it takes from, and their weights [grid // average, n]."""
+    """For each roi its image, the rows and columns of the map that it covers, and their weights [grid // average, n]."""
     edges = rois[:, 1:].float() / stride - 0.5
     sides = []
     for axis, size in ((1, shape[2]), (0, shape[3])):
@@ -74,7 +74,10 @@ def _parts(
         used = (weights != 0).any(dim=1).int()
         first, end = used.argmax(dim=1), size - used.flip(1).argmax(dim=1)
         nothing = used.sum(dim=1) == 0
-        cells = [slice(a, 0 if n else b) for a, b, n in zip(*(t.tolist() for t in (first, end, nothing)), strict=True)]
+        cells = [
+            slice(a, 0 if n else b)
+            for a, b, n in zip(*(t.tolist() for t in (first, end, nothing)), strict=True)
+        ]
         sides.append((cells, [w[:, c] for w, c in zip(weights, cells, strict=True)]))
     (ys, rows), (xs, columns) = sides
     return list(zip(rois[:, 0].long().tolist(), ys, xs, rows, columns, strict=True))
