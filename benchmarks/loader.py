@@ -3,7 +3,8 @@
 The bound reads every shard with tarfile, member by member, and decodes each image into an RGB array by the decoder that
 the loader has (torchvision's); it keeps nothing. The loader does the same work plus all that it exists for: shuffling,
 stored targets, region draws, flips, batches of tensors. `vs_pillow_bound` has Pillow in the bound, which most loaders
-use and which is slower. Everything runs in one process on one thread, in turns, each turn over all images; the medians
+use and which is slower. Padding and mirroring are left to the device that trains; `pad_and_mirror_ms_per_image` is their
+cost on this CPU. Everything runs in one process on one thread, in turns, each turn over all images; the medians
 count, of wall and of CPU time. `resize` adds the preset's bicubic resizing (800 / 1333 pixels) to both sides.
 """
 
@@ -27,8 +28,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from benchmarks.photo_dataset import write_dataset
 from training.loader import Loader
 from training.manifest import read_manifest
-from training.pixels import resize
-from training.samples import target_size
+from training.pixels import resize, target_size
 from training.settings import DataSettings, ViewSettings
 
 
@@ -61,9 +61,12 @@ def main() -> None:
                 run()
                 wall[name].append(time.perf_counter() - begun)
                 cpu[name].append(time.process_time() - used)
+        pad_ms = {"native": pad_and_mirror_ms(dataset, native), "resize": pad_and_mirror_ms(dataset, preset)}
     wall_s, cpu_s = ({name: statistics.median(s) for name, s in table.items()} for table in (wall, cpu))
     rates = {f"{name}_images_per_cpu_s": round(n / s, 1) for name, s in cpu_s.items()}
-    print(json.dumps({"images": n, "rounds": rounds, **rates}, indent=2))
+    print(
+        json.dumps({"images": n, "rounds": rounds, **rates, "pad_and_mirror_ms_per_image": pad_ms}, indent=2)
+    )
     print(
         json.dumps(
             {
@@ -105,6 +108,18 @@ def read_and_decode(dataset: Path, decode: Callable[[bytes, ViewSettings], None]
                 data = content.read() if content else b""
                 if member.name.endswith(".jpg"):
                     decode(data, view)
+
+
+def pad_and_mirror_ms(dataset: Path, view: ViewSettings) -> float:
+    """Median milliseconds an image of `Batch.images`."""
+    data = DataSettings(str(dataset), batch_images=8, workers=0)
+    loader = Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+    spent = []
+    for (batch,) in loader.steps(8):
+        begun = time.perf_counter()
+        batch.images()
+        spent.append((time.perf_counter() - begun) / 8 * 1000)
+    return round(statistics.median(spent), 3)
 
 
 def epochs(dataset: Path, view: ViewSettings, n: int) -> Callable[[], None]:

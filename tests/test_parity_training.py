@@ -18,14 +18,13 @@ from jobs.arguments import parse
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
 from training import losses
-from training.batch import collate, normalised
+from training.batch import Item, collate, normalised
 from training.loader import Loader
 from training.manifest import read_concepts, read_manifest
 from training.objective import Objective, kept_or_all
 from training.optimizer import build_optimizer, clip_gradients, lr_factor
-from training.pixels import resize
-from training.samples import Regions, Sample, draw_view, target_size
-from training.samples import parse as parse_sample
+from training.pixels import target_size
+from training.samples import Regions, Sample, draw_view
 from training.settings import (
     DataSettings,
     LossSettings,
@@ -71,8 +70,7 @@ def _sample(n_regions: int = 300, n_captions: int = 5, sided: bool = False) -> S
         kept=np.ones(n_regions, bool),
         embeddings=np.zeros((n_regions, 0), np.float32),
     )
-    image = torch.from_numpy(rng.integers(0, 256, (40, 60, 3), np.uint8))
-    return Sample("0" * 24, image, (40, 60), regions, np.eye(5, dtype=np.float32)[:n_captions], sided)
+    return Sample("0" * 24, memoryview(b""), regions, np.eye(5, dtype=np.float32)[:n_captions], sided)
 
 
 def _slow_contrast(s, e, labels, tau) -> torch.Tensor:
@@ -267,20 +265,29 @@ def test_39_resizing_and_mirroring_with_boxes(preset, tmp_path):  # parity 39
     sample = _sample(4)
     views = [draw_view(sample, view, np.random.default_rng(i)) for i in range(40)]
     mirrored = next(v for v in views if v.mirrored)
-    pixels = collate([mirrored], [], pad_to=32).images()[0, :, :40, :60].permute(1, 2, 0)
-    assert torch.equal(pixels, sample.image.flip(1))
+    image = torch.randint(0, 256, (40, 60, 3), dtype=torch.uint8)
+    batch = collate([Item(mirrored, (40, 60), [])], image.flatten(), pad_to=32)
+    assert batch.canvas == (64, 64)
+    assert torch.equal(batch.images()[0, :, :40, :60].permute(1, 2, 0), image.flip(1))
+    assert batch.images().sum() == image.sum()
     x0, y0, x1, y1 = sample.regions.boxes[0]
     np.testing.assert_allclose(mirrored.regions.boxes[0], [1 - x1, y0, 1 - x0, y1], rtol=1e-6)
-    # The pixels under a mirrored box are the mirrored pixels under the box.
+    # Resized as Pillow does it.
     dataset = make_dataset(tmp_path / "d", shards=1, per_shard=1)
-    loader = Loader(read_manifest(str(dataset)), DataSettings(), view, folder=str(tmp_path / "b"))
-    key, image, meta, arrays = loader._shards.read(0, 0)
-    stored = parse_sample(key, image, meta, arrays, replace(view, short_side=50, long_side=90))
-    original = Image.open(io.BytesIO(image)).convert("RGB")
+    small = replace(view, short_side=50, long_side=90, flip="never")
+    loader = Loader(
+        read_manifest(str(dataset)),
+        DataSettings(batch_images=1, workers=0),
+        small,
+        folder=str(tmp_path / "b"),
+    )
+    (((batch,),),) = [list(loader.steps(1))]
+    original = Image.open(io.BytesIO(loader._shards.read(0, 0)[1])).convert("RGB")
     height, width = target_size(original.height, original.width, 50, 90)
+    assert batch.sizes.tolist() == [[height, width]]
     pillow = np.asarray(original.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-    assert stored.size == (height, width)
-    assert np.abs(resize(stored.image, height, width).numpy() - pillow).max() <= 2
+    found = batch.images()[0, :, :height, :width].permute(1, 2, 0).numpy()
+    assert np.abs(found - pillow).max() <= 2
 
 
 def test_40_checkpoints_at_least_every_5000_steps(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
-from training import pixels
 from training.samples import View
+
+
+@dataclass(frozen=True)
+class Item:
+    """A view, and height and width of its image. skipped: (key, reason) of the corrupt samples that it stands in for."""
+
+    view: View
+    size: tuple[int, int]
+    skipped: list[tuple[str, str]]
 
 
 @dataclass
@@ -76,9 +82,11 @@ class Batch:
         return stack.permute(0, 3, 1, 2)
 
 
-def collate(views: list[View], skipped: list[tuple[str, str]], pad_to: int = 1) -> Batch:
-    """Joins views, whose images are resized here; the canvas is the largest of them, rounded up to a multiple of pad_to."""
-    sizes = np.array([v.sample.size for v in views], np.int64)
+def collate(items: list[Item], pixels: torch.Tensor, pad_to: int = 1) -> Batch:
+    """Joins items. pixels: uint8 [P], their images one after the other. The canvas is the largest of them, rounded up to a
+    multiple of pad_to."""
+    views = [item.view for item in items]
+    sizes = np.array([item.size for item in items], np.int64)
     height, width = (-(-int(n) // pad_to) * pad_to for n in sizes.max(axis=0))
 
     def joined(name: str, dtype: type) -> torch.Tensor:
@@ -86,7 +94,7 @@ def collate(views: list[View], skipped: list[tuple[str, str]], pad_to: int = 1) 
         return torch.from_numpy(np.concatenate(parts).astype(dtype, copy=False))
 
     return Batch(
-        pixels=_joined_pixels(views),
+        pixels=pixels,
         sizes=torch.from_numpy(sizes),
         mirrored=torch.tensor([v.mirrored for v in views]),
         canvas=(height, width),
@@ -99,28 +107,9 @@ def collate(views: list[View], skipped: list[tuple[str, str]], pad_to: int = 1) 
         embeddings=joined("embeddings", np.float32),
         captions=torch.from_numpy(np.stack([v.caption for v in views]).astype(np.float32, copy=False)),
         has_caption=torch.tensor([v.has_caption for v in views]),
-        keys=[v.sample.key for v in views],
-        skipped=skipped,
+        keys=[v.key for v in views],
+        skipped=[bad for item in items for bad in item.skipped],
     )
-
-
-def _joined_pixels(views: list[View]) -> torch.Tensor:
-    """The images in their sizes, written once, into the memory in which they travel."""
-    lengths = [3 * math.prod(v.sample.size) for v in views]
-    out = _buffer(sum(lengths))
-    for part, view in zip(out.split(lengths), views, strict=True):
-        height, width = view.sample.size
-        pixels.resize(view.sample.image, height, width, out=part.view(height, width, 3))
-    return out
-
-
-def _buffer(n_bytes: int) -> torch.Tensor:
-    """uint8 [n_bytes]: in a loader process shared memory, as torch's own collation does, which spares the batch a copy."""
-    if get_worker_info() is None:
-        # NumPy asks for huge pages, torch does not: with small ones fresh memory costs as much as filling it.
-        return torch.from_numpy(np.empty(n_bytes, np.uint8))
-    storage = torch.UntypedStorage._new_shared(n_bytes, device="cpu")
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (n_bytes,), (1,))
 
 
 def normalised(

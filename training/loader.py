@@ -11,71 +11,105 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.images import BadSample
 from training import pixels
-from training.batch import Batch, collate
+from training.batch import Batch, Item, collate
 from training.manifest import Manifest
 from training.order import Order, batches, key_share, view_rng
-from training.samples import Sample, draw_view, parse
+from training.samples import Sample, View, draw_view, parse
 from training.settings import DataSettings, ViewSettings
 from training.shards import Shards
 
 
 class Stream(Dataset):
-    """Position in the stream -> a view of its sample, and whom it stands in for if that one is corrupt."""
+    """Positions in the stream -> a batch: a view of the sample at each, or of another one if that is corrupt."""
 
     def __init__(
         self,
         shards: Shards,
         selected: list[np.ndarray] | None,
         order: Order,
-        view: ViewSettings,
+        settings: ViewSettings,
         seed: int,
         embeddings: bool,
+        cache: bool,
     ):
         self._shards = shards
         self._selected = selected
         self._order = order
-        self._view = view
+        self._settings = settings
         self._seed = seed
         self._embeddings = embeddings
-        self.cache: dict[tuple[int, int], Sample] | None = None
+        self._samples: dict[tuple[int, int], Sample] | None = {} if cache else None
+        self._images: dict[str, torch.Tensor] = {}
+        self._most_bytes = 0  # of an image so far
 
-    def __getitem__(self, position: int):
-        skipped: list[tuple[str, str]] = []
-        place = self._order.locate(position)
-        candidates = self._order.replacements(position)
-        while True:
+    def __getitem__(self, positions: list[int]) -> Batch:
+        """One batch: first all targets and then all images. In turns the former cost twice as much, since an image
+        fills the processor's cache."""
+        begun = [self._begin(position) for position in positions]
+        buffer = pixels.PixelBuffer(len(positions) * self._most_bytes)
+        items = [self._item(*each, buffer) for each in begun]
+        self._most_bytes = max(
+            [self._most_bytes, *(height * width * 3 for height, width in (i.size for i in items))]
+        )
+        return collate(items, buffer.images(), self._settings.pad_to)
+
+    def _begin(self, position: int) -> tuple[_Candidates, Sample, View]:
+        candidates = _Candidates(position, self._order)
+        return candidates, *self._next_view(candidates)
+
+    def _next_view(self, candidates: _Candidates) -> tuple[Sample, View]:
+        """The next candidate whose targets can be read, and its view."""
+        for place in candidates.places:
             try:
                 sample = self._sample(*place)
-                return draw_view(sample, self._view, view_rng(self._seed, position)), skipped
             except BadSample as e:
-                skipped.append((self._name(*place), e.reason))
-            found = next(candidates, None)
-            if found is None:
-                raise RuntimeError(
-                    f"{len(skipped)} corrupt samples in a row, last {skipped[-1]}: is the dataset gone?"
-                )
-            place = found
+                candidates.skipped.append((self._name(*place), e.reason))
+                continue
+            return sample, draw_view(sample, self._settings, view_rng(self._seed, candidates.position))
+        raise RuntimeError(
+            f"{len(candidates.skipped)} corrupt samples in a row, last {candidates.skipped[-1]}: is the dataset gone?"
+        )
+
+    def _item(self, candidates: _Candidates, sample: Sample, view: View, buffer: pixels.PixelBuffer) -> Item:
+        while True:
+            try:
+                image, size = self._image(sample)
+            except BadSample as e:
+                candidates.skipped.append((sample.key, e.reason))
+                sample, view = self._next_view(candidates)
+                continue
+            buffer.add(image, *size)
+            return Item(view, size, candidates.skipped)
 
     def _sample(self, shard: int, ordinal: int) -> Sample:
-        if self._cache_hit(shard, ordinal) is not None:
-            return self.cache[shard, ordinal]  # type: ignore[index]
+        if self._samples is not None and (shard, ordinal) in self._samples:
+            return self._samples[shard, ordinal]
         stored = ordinal if self._selected is None else int(self._selected[shard][ordinal])
-        sample = parse(*self._shards.read(shard, stored), self._view, self._embeddings)
-        if self.cache is not None:
-            sample = replace(sample, image=pixels.resize(sample.image, *sample.size))
-            self.cache[shard, ordinal] = sample
+        sample = parse(*self._shards.read(shard, stored), self._embeddings)
+        if self._samples is not None:
+            self._samples[shard, ordinal] = sample
         return sample
 
-    def _cache_hit(self, shard: int, ordinal: int) -> Sample | None:
-        return None if self.cache is None else self.cache.get((shard, ordinal))
+    def _image(self, sample: Sample) -> tuple[torch.Tensor, tuple[int, int]]:
+        """The decoded image, and the size that it is to be seen in."""
+        image = self._images.get(sample.key)
+        if image is not None:
+            return image, (image.shape[0], image.shape[1])
+        s = self._settings
+        image = pixels.decode(sample.encoded, min_short_side=s.short_side if s.decode == "fast" else 0)
+        size = pixels.target_size(image.shape[0], image.shape[1], s.short_side, s.long_side)
+        if self._samples is not None:
+            image = self._images[sample.key] = pixels.resize(image, *size)
+        return image, size
 
     def _name(self, shard: int, ordinal: int) -> str:
         stored = ordinal if self._selected is None else int(self._selected[shard][ordinal])
@@ -85,12 +119,13 @@ class Stream(Dataset):
             return f"{self._shards.rows[shard].name}#{stored}"
 
 
-class _Collate:
-    def __init__(self, pad_to: int):
-        self._pad_to = pad_to
+class _Candidates:
+    """The places of the samples that may stand at a position, its own first, and those that turned out corrupt."""
 
-    def __call__(self, items):
-        return collate([v for v, _ in items], [s for _, skipped in items for s in skipped], self._pad_to)
+    def __init__(self, position: int, order: Order):
+        self.position = position
+        self.places = chain([order.locate(position)], order.replacements(position))
+        self.skipped: list[tuple[str, str]] = []
 
 
 class Loader:
@@ -131,9 +166,7 @@ class Loader:
         counts = [s.n_samples for s in manifest.shards] if selected is None else [len(s) for s in selected]
         self._order = Order(counts, seed, data.window_shards)
         self.n_samples = self._order.n_samples
-        self._stream = Stream(self._shards, selected, self._order, view, seed, embeddings)
-        if data.cache_images:
-            self._stream.cache = {}
+        self._stream = Stream(self._shards, selected, self._order, view, seed, embeddings, data.cache_images)
 
     def _select(self, subset: float, held_out: float, held: bool) -> list[np.ndarray] | None:
         """The ordinals of each shard that belong to this loader; None: all. Only then are all indices needed."""
@@ -163,9 +196,9 @@ class Loader:
         workers = self._data.workers
         loader: DataLoader[Any] = DataLoader(
             self._stream,
-            batch_sampler=_Once(plan),
+            batch_size=None,  # the dataset makes batches
+            sampler=_Once(plan),
             num_workers=workers,
-            collate_fn=_Collate(self._view.pad_to),
             pin_memory=self._pin_memory,
             prefetch_factor=self._data.prefetch if workers else None,
         )
@@ -241,7 +274,7 @@ class Loader:
 
 
 class _Once:
-    """A batch sampler over a generator that is read once."""
+    """A sampler over a generator that is read once."""
 
     def __init__(self, plan: Iterator[list[int]]):
         self._plan = plan

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from pipeline import images
@@ -43,6 +45,14 @@ def _jpeg_pixels(data: bytearray | memoryview) -> int:
     return 0
 
 
+def target_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
+    """Height and width after scaling the shorter side to short_side, or the longer to long_side if that is less."""
+    if short_side == 0:
+        return height, width
+    scale = min(short_side / min(height, width), long_side / max(height, width))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
 def resize(pixels: torch.Tensor, height: int, width: int, out: torch.Tensor | None = None) -> torch.Tensor:
     """uint8 [H, W, 3] -> uint8 [height, width, 3], bicubic with antialiasing; into `out`, contiguous, if it is given.
 
@@ -56,3 +66,37 @@ def resize(pixels: torch.Tensor, height: int, width: int, out: torch.Tensor | No
     x, y = (t[None].permute(0, 3, 1, 2) for t in (pixels, out))  # in this order torch sees channels last
     torch.ops.aten._upsample_bicubic2d_aa.out(x, [height, width], False, None, None, out=y)
     return out
+
+
+class PixelBuffer:
+    """Images one after the other in the memory in which a batch travels. Each is written once, right after it was decoded.
+
+    n_bytes: how much there will be, as far as it is known. The buffer grows where it is too small.
+    """
+
+    def __init__(self, n_bytes: int):
+        self._memory = _allocate(n_bytes)
+        self._filled = 0
+
+    def add(self, image: torch.Tensor, height: int, width: int) -> None:
+        """Appends uint8 [H, W, 3], resized to [height, width, 3]."""
+        end = self._filled + height * width * 3
+        if end > len(self._memory):
+            larger = _allocate(2 * end)
+            larger[: self._filled] = self.images()
+            self._memory = larger
+        resize(image, height, width, out=self._memory[self._filled : end].view(height, width, 3))
+        self._filled = end
+
+    def images(self) -> torch.Tensor:
+        """uint8 [P], all of them."""
+        return self._memory[: self._filled]
+
+
+def _allocate(n_bytes: int) -> torch.Tensor:
+    """uint8 [n_bytes]; in a loader process shared memory, as torch's own collation does, which spares the batch a copy."""
+    if get_worker_info() is None:
+        # NumPy asks for huge pages, torch does not: with small ones fresh memory costs as much as filling it.
+        return torch.from_numpy(np.empty(n_bytes, np.uint8))
+    storage = torch.UntypedStorage._new_shared(n_bytes, device="cpu")
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (n_bytes,), (1,))

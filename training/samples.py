@@ -8,10 +8,8 @@ import zipfile
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-import torch
 
 from pipeline.images import BadSample
-from training import pixels
 from training.arrays import read_npz
 from training.settings import ViewSettings
 
@@ -40,20 +38,18 @@ class Regions:
 
     def take(self, rows: np.ndarray) -> Regions:
         """Some of the regions, by their indices."""
-        return Regions(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return Regions(*(getattr(self, f.name).take(rows, axis=0) for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and what is stored with it.
+    """An image as it is stored, and what is stored with it.
 
-    image: uint8 [H, W, 3] RGB, upright. size: the height and width that it is seen in; `collate` resizes it. captions:
-    [T, D], unit rows. sided: a caption names left or right.
+    captions: [T, D], unit rows. sided: a caption names left or right.
     """
 
     key: str
-    image: torch.Tensor
-    size: tuple[int, int]
+    encoded: memoryview
     regions: Regions
     captions: np.ndarray
     sided: bool
@@ -61,43 +57,33 @@ class Sample:
 
 @dataclass(frozen=True)
 class View:
-    """What one step sees of a sample.
+    """What one step sees of a sample, besides its pixels.
 
     regions: those drawn. caption: [D], one of the sample's captions, or zeros with has_caption False. mirrored: the boxes
     are, and the image has to be (`Batch.images` does it).
     """
 
-    sample: Sample
+    key: str
     regions: Regions
     caption: np.ndarray
     has_caption: bool
     mirrored: bool
 
 
-def target_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Height and width after scaling the shorter side to short_side, or the longer to long_side if that is less."""
-    if short_side == 0:
-        return height, width
-    scale = min(short_side / min(height, width), long_side / max(height, width))
-    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-
-
-def parse(key: str, image, meta, arrays, view: ViewSettings, embeddings: bool = True) -> Sample:
-    """Decodes the three members of a sample, bytes-like each. Raises BadSample for an image or arrays that cannot be used.
+def parse(key: str, image, meta, arrays, embeddings: bool = True) -> Sample:
+    """The three members of a sample, bytes-like each, with the arrays decoded. Raises BadSample if they cannot be used.
 
     embeddings: whether the teacher's region embeddings, where there are any, are wanted.
     """
-    decoded = pixels.decode(image, min_short_side=view.short_side if view.decode == "fast" else 0)
     try:
         stored = read_npz(arrays, _UNUSED if embeddings else _UNUSED | _EMBEDDINGS)
         regions = _regions(stored)
         captions = stored["caption_embeddings"]
-        _check_finite(captions)
+        _check_finite(captions, regions.boxes, regions.topk_probs, regions.residual, regions.embeddings)
         sided = any(_SIDED.search(c) for c in json.loads(bytes(meta))["captions"])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise BadSample("bad_arrays", f"{key}: {e}") from e
-    size = target_size(decoded.shape[0], decoded.shape[1], view.short_side, view.long_side)
-    return Sample(key, decoded, size, regions, captions, sided)
+    return Sample(key, image, regions, captions, sided)
 
 
 def _regions(stored: dict[str, np.ndarray]) -> Regions:
@@ -113,17 +99,16 @@ def _regions(stored: dict[str, np.ndarray]) -> Regions:
     lengths = {len(getattr(regions, f.name)) for f in fields(regions)}
     if len(lengths) > 1:
         raise ValueError(f"regions of unequal number: {sorted(lengths)}")
-    for values in (boxes, regions.topk_probs, regions.residual, embeddings):
-        _check_finite(values)
     return regions
 
 
-def _check_finite(values: np.ndarray) -> None:
-    """Raises ValueError for NaN or infinity."""
-    # By the exponent's bits, since NumPy's isfinite converts each float16 first.
-    half = values.dtype == np.float16
-    finite = (values.view(np.uint16) & 0x7C00) != 0x7C00 if half else np.isfinite(values)
-    if not finite.all():
+def _check_finite(*arrays: np.ndarray) -> None:
+    """Raises ValueError for NaN or infinity; few large checks cost less than many small ones."""
+    halves = [a.ravel() for a in arrays if a.dtype == np.float16]
+    others = [a.ravel() for a in arrays if a.dtype != np.float16]
+    # Halves by their exponent's bits, since NumPy's isfinite converts each of them first.
+    finite = not halves or ((np.concatenate(halves).view(np.uint16) & 0x7C00) != 0x7C00).all()
+    if not finite or not np.isfinite(np.concatenate(others)).all():
         raise ValueError("NaN or infinity")
 
 
@@ -147,8 +132,9 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
     allowed = settings.flip == "mirror" or (settings.flip == "unsided" and not sample.sided)
     mirrored = bool(allowed and u_flip < settings.flip_share)
     if mirrored:
-        x0, y0, x1, y1 = regions.boxes.T
-        regions = replace(regions, boxes=np.stack([1 - x1, y0, 1 - x0, y1], axis=1))
+        boxes = regions.boxes.take([2, 1, 0, 3], axis=1)
+        boxes[:, ::2] = 1 - boxes[:, ::2]
+        regions = replace(regions, boxes=boxes)
     n_captions, dim = sample.captions.shape
     caption = sample.captions[int(u_caption * n_captions)] if n_captions else np.zeros(dim, np.float32)
-    return View(sample, regions, caption, n_captions > 0, mirrored)
+    return View(sample.key, regions, caption, n_captions > 0, mirrored)

@@ -63,9 +63,7 @@ class Shards:
         key = index.keys[ordinal].decode("ascii")
         offsets = index.offsets[ordinal].tolist()
         first = min(offsets)
-        data = memoryview(
-            np.empty(max(offsets) - first, np.uint8)
-        )  # not bytes: decoders want to be able to write
+        data = np.empty(max(offsets) - first, np.uint8).data  # not bytes: decoders want to be able to write
         if os.preadv(descriptor, [data], first) < len(data):
             raise BadSample("damaged_shard", f"{self.rows[shard].name} ends inside sample {key}")
         image, meta, arrays = (

@@ -249,4 +249,4 @@ def test_shards_larger_than_a_batch_and_a_shard_of_one(tmp_path):  # parity 44
     loader = _loader(big, tmp_path, batch_images=4)
     keys = _keys(loader.steps(3))
     assert len(keys) == 12
-    assert loader.skipped_keys == {"f" * 24: "not_an_image"}
+    assert loader.skipped_keys == {"f" * 24: "bad_arrays"}
