@@ -11,17 +11,22 @@ from training.settings import OptimizerSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimiser of a model's trainable parameters. AdamW leaves biases and norms undecayed; SGD decays all."""
+    """The optimiser of a model's trainable parameters. AdamW leaves biases and norms undecayed; SGD decays all.
+
+    Fused: a step reads and writes each number once.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise ValueError("student.freeze: every parameter is frozen")
     if settings.kind == "sgd":
-        return torch.optim.SGD(trained, lr=settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
+        decay = settings.weight_decay
+        return torch.optim.SGD(trained, lr=settings.lr, momentum=0.9, weight_decay=decay, fused=True)
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
+    groups = [g for g in groups if g["params"]]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
 def lr_factor(step: int, n_steps: int, settings: OptimizerSettings) -> float:
@@ -57,4 +62,6 @@ def clip_gradients(model: nn.Module, settings: OptimizerSettings) -> None:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     for gradient, norm in zip(gradients, torch._foreach_norm(gradients), strict=True):
-        gradient.mul_((settings.clip / (norm + 1e-6)).clamp(max=1.0))
+        # On a GPU to ask for the norm would be to wait for it.
+        if norm.device.type != "cpu" or norm > settings.clip - 1e-6:
+            gradient.mul_((settings.clip / (norm + 1e-6)).clamp(max=1.0))
