@@ -6,6 +6,7 @@ stored targets, region draws, flips, batches of tensors. `vs_pillow_bound` has P
 use and which is slower. Padding and mirroring are left to the device that trains; `pad_and_mirror_ms_per_image` is their
 cost on this CPU. Everything runs in one process on one thread, in turns, each turn over all images; the medians
 count, of wall and of CPU time. `resize` adds the preset's bicubic resizing (800 / 1333 pixels) to both sides.
+`two_processes_images_per_s` is what a trainer gets that leaves its loading to two processes.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def main() -> None:
                 run()
                 wall[name].append(time.perf_counter() - begun)
                 cpu[name].append(time.process_time() - used)
+        rates = {"native": rate_of_workers(dataset, native, n), "resize": rate_of_workers(dataset, preset, n)}
         pad_ms = {"native": pad_and_mirror_ms(dataset, native), "resize": pad_and_mirror_ms(dataset, preset)}
     wall_s, cpu_s = ({name: statistics.median(s) for name, s in table.items()} for table in (wall, cpu))
     rates = {f"{name}_images_per_cpu_s": round(n / s, 1) for name, s in cpu_s.items()}
@@ -108,6 +110,18 @@ def read_and_decode(dataset: Path, decode: Callable[[bytes, ViewSettings], None]
                 data = content.read() if content else b""
                 if member.name.endswith(".jpg"):
                     decode(data, view)
+
+
+def rate_of_workers(dataset: Path, view: ViewSettings, n: int) -> float:
+    """Images a second from two loader processes, once they run."""
+    data = DataSettings(str(dataset), batch_images=8, workers=2)
+    loader = Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+    batches = loader.steps(4 * n // 8 + 16)
+    for _ in range(16):  # twice as many as may be ready, so that from here on the trainer waits
+        next(batches)
+    begun = time.perf_counter()
+    read = sum(len(batch.keys) for (batch,) in batches)
+    return round(read / (time.perf_counter() - begun), 1)
 
 
 def pad_and_mirror_ms(dataset: Path, view: ViewSettings) -> float:

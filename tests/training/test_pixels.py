@@ -92,3 +92,16 @@ def test_resizing_is_pillows_up_to_rounding(height, width, new_height, new_width
     assert off.shape == (new_height, new_width, 3)
     assert off.max() <= 4
     assert off.mean() < 0.5
+
+
+def test_a_buffer_holds_the_images_in_their_sizes_and_grows():
+    rng = np.random.default_rng(0)
+    shown = [
+        torch.from_numpy(rng.integers(0, 256, (h, w, 3), np.uint8)) for h, w in ((4, 6), (30, 20), (5, 5))
+    ]
+    buffer = pixels.PixelBuffer(80)  # room for the first
+    for image in shown:
+        buffer.add(image, *image.shape[:2])
+    buffer.add(shown[1], 15, 10)
+    want = [*shown, pixels.resize(shown[1], 15, 10)]
+    assert torch.equal(buffer.images(), torch.cat([image.flatten() for image in want]))
