@@ -23,9 +23,14 @@ def roi_align(
     gradient flows to the rois. average: bins a side of the average pool that follows.
     """
     if features.device.type == "cpu":
-        return _RoiAlign.apply(features, rois, grid, stride, average).permute(0, 3, 1, 2)
+        return _on_cpu(features, rois, grid, stride, average)
     out = ops.roi_align(features, rois, grid, 1.0 / stride, sampling_ratio=0, aligned=True)
     return F.avg_pool2d(out, average) if average > 1 else out
+
+
+@torch.compiler.disable  # a compiler would unroll the loop over regions
+def _on_cpu(features: torch.Tensor, rois: torch.Tensor, grid: int, stride: int, average: int) -> torch.Tensor:
+    return _RoiAlign.apply(features, rois, grid, stride, average).permute(0, 3, 1, 2)
 
 
 class _RoiAlign(torch.autograd.Function):
