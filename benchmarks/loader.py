@@ -111,10 +111,15 @@ def read_and_decode(dataset: Path, decode: Callable[[bytes, ViewSettings], None]
                     decode(data, view)
 
 
+def loader_of(dataset: Path, view: ViewSettings, workers: int = 0) -> Loader:
+    """A loader in batches of eight; without workers it is this process."""
+    data = DataSettings(str(dataset), batch_images=8, workers=workers)
+    return Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+
+
 def rate_of_workers(dataset: Path, view: ViewSettings, n: int) -> float:
     """Images a second from two loader processes, once they run."""
-    data = DataSettings(str(dataset), batch_images=8, workers=2)
-    loader = Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+    loader = loader_of(dataset, view, workers=2)
     batches = loader.steps(4 * n // 8 + 16)
     for _ in range(16):  # twice as many as may be ready, so that from here on the trainer waits
         next(batches)
@@ -125,8 +130,7 @@ def rate_of_workers(dataset: Path, view: ViewSettings, n: int) -> float:
 
 def pad_and_mirror_ms(dataset: Path, view: ViewSettings) -> float:
     """Median milliseconds an image of `Batch.images`."""
-    data = DataSettings(str(dataset), batch_images=8, workers=0)
-    loader = Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+    loader = loader_of(dataset, view)
     spent = []
     for (batch,) in loader.steps(8):
         begun = time.perf_counter()
@@ -137,8 +141,7 @@ def pad_and_mirror_ms(dataset: Path, view: ViewSettings) -> float:
 
 def epochs(dataset: Path, view: ViewSettings, n: int) -> Callable[[], None]:
     """A loader of this process, ready; each call reads one epoch in batches of eight."""
-    data = DataSettings(str(dataset), batch_images=8, workers=0)
-    loader = Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+    loader = loader_of(dataset, view)
 
     def epoch() -> None:
         for _ in loader.steps(n // 8):

@@ -62,6 +62,4 @@ def clip_gradients(model: nn.Module, settings: OptimizerSettings) -> None:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     for gradient, norm in zip(gradients, torch._foreach_norm(gradients), strict=True):
-        # On a GPU to ask for the norm would be to wait for it.
-        if norm.device.type != "cpu" or norm > settings.clip - 1e-6:
-            gradient.mul_((settings.clip / (norm + 1e-6)).clamp(max=1.0))
+        gradient.mul_((settings.clip / (norm + 1e-6)).clamp(max=1.0))

@@ -103,13 +103,13 @@ def _regions(stored: dict[str, np.ndarray]) -> Regions:
 
 
 def _check_finite(*arrays: np.ndarray) -> None:
-    """Raises ValueError for NaN or infinity; few large checks cost less than many small ones."""
-    halves = [a.ravel() for a in arrays if a.dtype == np.float16]
-    others = [a.ravel() for a in arrays if a.dtype != np.float16]
-    # Halves by their exponent's bits, since NumPy's isfinite converts each of them first.
-    finite = not halves or ((np.concatenate(halves).view(np.uint16) & 0x7C00) != 0x7C00).all()
-    if not finite or not np.isfinite(np.concatenate(others)).all():
-        raise ValueError("NaN or infinity")
+    """Raises ValueError for NaN or infinity."""
+    for values in arrays:
+        # Halves by their exponent's bits, since NumPy's isfinite converts each of them first.
+        half = values.dtype == np.float16
+        finite = (values.view(np.uint16) & 0x7C00) != 0x7C00 if half else np.isfinite(values)
+        if not finite.all():
+            raise ValueError("NaN or infinity")
 
 
 def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) -> View:

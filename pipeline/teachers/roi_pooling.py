@@ -41,9 +41,8 @@ class _RoiAlign(torch.autograd.Function):
     def forward(
         ctx: Any, features: torch.Tensor, rois: torch.Tensor, grid: int, stride: int, average: int
     ) -> torch.Tensor:
-        ctx.save_for_backward(rois)
-        ctx.settings, ctx.shape, ctx.dtype = (grid, stride, average), features.shape, features.dtype
-        parts = _parts(rois, features.shape, *ctx.settings)
+        parts = _parts(rois, features.shape, grid, stride, average)
+        ctx.parts, ctx.shape, ctx.dtype = parts, features.shape, features.dtype
         maps = features.float().permute(0, 2, 3, 1).contiguous()
         side, channels = grid // average, features.shape[1]
         out = maps.new_empty((len(rois), side, side, channels))
@@ -54,14 +53,11 @@ class _RoiAlign(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (rois,) = ctx.saved_tensors
         batch, channels, height, width = ctx.shape
         side = gradient.shape[1]
         upstream = gradient.float().contiguous()
         out = upstream.new_zeros((batch, height, width, channels))
-        for part, (image, y, x, rows, columns) in zip(
-            upstream, _parts(rois, ctx.shape, *ctx.settings), strict=True
-        ):
+        for part, (image, y, x, rows, columns) in zip(upstream, ctx.parts, strict=True):
             by_columns = (rows.T @ part.view(side, -1)).view(-1, side, channels)  # [y, side, C]
             out[image, y, x].baddbmm_(columns.T.expand(len(by_columns), -1, -1), by_columns)
         return out.permute(0, 3, 1, 2).to(ctx.dtype), None, None, None, None
