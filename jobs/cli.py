@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -41,10 +42,15 @@ def view(dataset: str, out: str = "pairs.png", n: int = 20) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0: all is well; 1: faults were found; 2: the command line is wrong."""
+    """Exit code 0: all is well; 1: faults were found; 2: the command line is wrong; 141: nobody reads what it prints."""
     commands: Any = {"verify": verify, "view": view, "pool": POOL_COMMANDS}
     try:
-        return auto_cli(commands, args=argv, as_positional=True, prog="regionpairs") or 0
+        code = auto_cli(commands, args=argv, as_positional=True, prog="regionpairs") or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, `head` say, has seen enough; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, FileNotFoundError) as e:
         print(f"regionpairs: {e}", file=sys.stderr)
         return 2

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -156,3 +159,13 @@ def test_the_command_ends_with_1_if_anything_is_wrong(dataset, capsys):
     shard(dataset).unlink()
     assert cli.main(["verify", str(dataset)]) == 1
     assert "missing: shards/" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(dataset):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "jobs.cli", "verify", str(dataset)]
+    with os.fdopen(writer, "w") as nobody:
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 141
+    assert done.stderr == ""
