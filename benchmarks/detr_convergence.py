@@ -27,7 +27,6 @@ from pipeline.localizers import Proposals
 from pipeline.localizers.select import select_proposals
 from pipeline.localizers.set_network import SetNetwork, SetPrediction, corners
 from pipeline.localizers.set_shape import SetShape
-from pipeline.sources.shapes import KINDS
 from training.localizers.augment import AugmentSettings
 from training.localizers.average_recall import average_recall
 from training.localizers.batches import Mixture
@@ -37,6 +36,7 @@ from training.localizers.loop import Trainer
 from training.localizers.matching import instability, match
 from training.localizers.set_task import SetTask, relative_centres
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings
+from world.scenes import KINDS
 
 KINDS_COMPARED = ("detr", "dab-detr", "dn-detr")
 SIDE = 128

@@ -32,13 +32,13 @@ from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from pipeline import localizers, teachers
 from pipeline.align import AlignSettings, top_of
-from pipeline.annotate import region_embedding_arrays
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.relabel import stored_embeddings
-from pipeline.sources import shapes
+from pipeline.stages.annotate import region_embedding_arrays
 from pipeline.teachers.settings import TeacherSettings
 from tests.shared_data import find_shared_data
+from world import scenes
 
 KS = (8, 16, 32, 64)
 REGIONS = 50
@@ -154,10 +154,10 @@ def measure(
 Corpus = tuple[list[np.ndarray], list[list[str]], list[list[str]]]
 
 
-def scenes(n: int) -> Corpus:
+def draw(n: int) -> Corpus:
     """Images, their captions, and the captions that the pool is made of."""
-    images = [decode(shapes.encode_jpeg(shapes.draw_scene(1, i).image))[0] for i in range(n)]
-    captions = [shapes.captions(1, i) for i in range(600)]
+    images = [decode(scenes.encode_jpeg(scenes.draw_scene(1, i).image))[0] for i in range(n)]
+    captions = [scenes.captions(1, i) for i in range(600)]
     return images, captions[:n], captions
 
 
@@ -197,7 +197,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     quick = arguments.quick
-    work = [("shapes", *scenes(24 if quick else 200), (96, 72), preset("demo"))]
+    work = [("shapes", *draw(24 if quick else 200), (96, 72), preset("demo"))]
     if (root := find_shared_data()) is not None:
         work.append(
             (

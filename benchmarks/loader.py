@@ -27,9 +27,9 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from benchmarks.photo_dataset import write_dataset
-from training.loader import Loader
-from training.manifest import read_manifest
-from training.pixels import resize, target_size
+from pipeline.dataset.manifest import read_manifest
+from training.data.loader import Loader
+from training.data.pixels import resize, target_size
 from training.settings import DataSettings, ViewSettings
 
 

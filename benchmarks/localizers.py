@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from pipeline import localizers
-from pipeline.localizers.checkpoints import parse, shipped
 from pipeline.localizers.identity import SHIPPED
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.sources.shapes import KINDS
+from pipeline.networks.weights_files import parse, shipped
 from training.localizers.average_recall import average_recall, propose_all
 from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
 from training.localizers.settings import BoxDataSettings
+from world.scenes import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT_PHOTOS = 60

@@ -18,10 +18,10 @@ from torch import nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
-from pipeline.teachers.folding import fold_batch_norms
+from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.teachers.region_encoder import region_encoder
-from training.batch import Batch
-from training.losses import concept_logits
+from training.data.batch import Batch
+from training.losses.terms import concept_logits
 
 CAPTION = "a person and a dog on a street"
 

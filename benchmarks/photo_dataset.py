@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from pipeline.records import sample_key
-from pipeline.shards import commit, pack_arrays
+from pipeline.dataset.records import sample_key
+from pipeline.dataset.shards import commit, pack_arrays
 from tests.shared_data import find_shared_data
 
 

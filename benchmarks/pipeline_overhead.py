@@ -25,19 +25,21 @@ from typing import Any
 import torch
 
 from concept_pool.settings import PoolSettings
-from jobs.run_ray import RayRunner
+from jobs.on_ray.build import RayRunner
 from pipeline import build as builds
-from pipeline import localizers, sources, stages, teachers, vocabulary
+from pipeline import localizers, sources, teachers
 from pipeline.align import align
 from pipeline.build import Runner
+from pipeline.dataset import concepts as vocabulary
+from pipeline.dataset.plan import Part
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.parts import Part
 from pipeline.run_local import LocalRunner
 from pipeline.settings import BuildSettings
-from pipeline.sources import shapes
 from pipeline.sources.settings import SourceSettings
+from pipeline.stages import chain as stages
 from pipeline.teachers.settings import TeacherSettings
+from world import scenes
 
 
 def main() -> None:
@@ -104,8 +106,8 @@ def write_images(folder: Path, n: int, size: int) -> SourceSettings:
     (folder / "images").mkdir()
     document: dict[str, Any] = {"images": [], "annotations": []}
     for i in range(n):
-        scene = shapes.draw_scene(0, i, size)
-        (folder / "images" / f"{i:05d}.jpg").write_bytes(shapes.encode_jpeg(scene.image))
+        scene = scenes.draw_scene(0, i, size)
+        (folder / "images" / f"{i:05d}.jpg").write_bytes(scenes.encode_jpeg(scene.image))
         document["images"].append({"id": i, "file_name": f"{i:05d}.jpg"})
         document["annotations"] += [{"image_id": i, "caption": c} for c in scene.captions]
     (folder / "captions.json").write_text(json.dumps(document))

@@ -24,10 +24,10 @@ from evaluation.truth import COCO_BASE, COCO_NOVEL
 from pipeline import localizers, teachers
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.sources import shapes
 from pipeline.teachers.settings import TeacherSettings
 from tests.shared_data import find_shared_data
-from training import losses
+from training.losses import terms
+from world import scenes
 
 
 def main() -> None:
@@ -55,14 +55,14 @@ def main() -> None:
     mirrored = torch.cat(
         teacher.encode_regions([np.ascontiguousarray(i[:, ::-1]) for i in images], [flipped_boxes] * n)
     )
-    q = losses.concept_logits(plain, concepts, arguments.tau).softmax(dim=1)
+    q = terms.concept_logits(plain, concepts, arguments.tau).softmax(dim=1)
     kept = q.max(dim=1).values > arguments.keep
     plain, mirrored, q = plain[kept], mirrored[kept], q[kept]
     bound = {
         f"student_noise_{noise}": dict(top_k_bound(plain, q, concepts, arguments.tau, noise))
         for noise in (0.1, 0.3, 1.0)
     }
-    q_mirrored = losses.concept_logits(mirrored, concepts, arguments.tau).softmax(dim=1)
+    q_mirrored = terms.concept_logits(mirrored, concepts, arguments.tau).softmax(dim=1)
     kl = (torch.xlogy(q_mirrored, q_mirrored) - torch.xlogy(q_mirrored, q)).sum(dim=1)
     flip = {
         "same_label": float((q.argmax(dim=1) == q_mirrored.argmax(dim=1)).float().mean()),
@@ -90,7 +90,7 @@ def main() -> None:
 def pictures(kind: str, n: int) -> tuple[list[str], list[np.ndarray]]:
     """Class names and n uint8 images of the teacher's own world."""
     if kind == "shapes":
-        return list(shapes.KINDS), [shapes.draw_scene(900, i, 160).image for i in range(n)]
+        return list(scenes.KINDS), [scenes.draw_scene(900, i, 160).image for i in range(n)]
     shared = find_shared_data()
     if shared is None:
         raise SystemExit("stored_targets.py: --teacher photo needs the real photographs beside the checkout")
@@ -105,8 +105,8 @@ def top_k_bound(
     generator = torch.Generator().manual_seed(0)
     unit = normalize(regions, dim=1)
     away = normalize(torch.randn(unit.shape, generator=generator), dim=1)
-    logits = losses.concept_logits(unit + noise * away, concepts, tau).requires_grad_()
-    dense = losses.dense_distillation(logits, q)
+    logits = terms.concept_logits(unit + noise * away, concepts, tau).requires_grad_()
+    dense = terms.dense_distillation(logits, q)
     (dense_gradient,) = torch.autograd.grad(dense.sum(), logits)
     for k in (1, 4, 8, 16, 32):
         if k >= q.shape[1]:
@@ -114,7 +114,7 @@ def top_k_bound(
         probs, ids = q.topk(k, dim=1)
         stored = probs.half().float()
         residual = (1 - probs.sum(dim=1)).clamp(min=0).half().float()
-        bucket = losses.distillation(logits, ids, stored, residual)
+        bucket = terms.distillation(logits, ids, stored, residual)
         (gradient,) = torch.autograd.grad(bucket.sum(), logits)
         cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), dense_gradient.flatten(), dim=0)
         yield (

@@ -31,13 +31,13 @@ import torch
 
 from benchmarks.online_targets import Online
 from benchmarks.photo_dataset import write_dataset
+from pipeline.dataset.manifest import read_concepts, read_manifest
 from pipeline.teachers.settings import TeacherSettings
-from training import losses
-from training.batch import Batch, normalised
-from training.loader import Loader
-from training.manifest import read_concepts, read_manifest
+from training.data.batch import Batch, normalised
+from training.data.loader import Loader
+from training.losses import terms
+from training.losses.objective import Objective
 from training.monitor import peak_rss_gib
-from training.objective import Objective
 from training.optimizer import build_optimizer, clip_gradients
 from training.settings import (
     DataSettings,
@@ -48,8 +48,8 @@ from training.settings import (
     TrainSettings,
     ViewSettings,
 )
-from training.stage import Hooks, device_of, run_stage
 from training.student import build, memory_format
+from training.trainer import Hooks, device_of, run_stage
 
 FROZEN = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "layer1"]
 TAU = 0.01
@@ -166,12 +166,12 @@ class Steps:
         images = normalised(batch.images(), batch.sizes, self.student.mean, self.student.std)
         targets = make(images, batch)
         regions, whole = self.student(batch)
-        logits = losses.concept_logits(regions, self.concepts, TAU)
+        logits = terms.concept_logits(regions, self.concepts, TAU)
         labels = targets.q.argmax(dim=1)
         counts = torch.bincount(labels, minlength=len(self.concepts)).float()
-        total = losses.region_contrastive(logits, labels, counts).mean()
-        total = total + losses.dense_distillation(logits, targets.q).mean()
-        self._update(total + losses.image_text(whole, targets.captions, TAU))
+        total = terms.region_contrastive(logits, labels, counts).mean()
+        total = total + terms.dense_distillation(logits, targets.q).mean()
+        self._update(total + terms.image_text(whole, targets.captions, TAU))
 
     def _update(self, total: torch.Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.images import decode
-from pipeline.sources import shapes
+from world import scenes
 
 #: The open-vocabulary split of COCO's names (Zareian et al., OVR-CNN, CVPR 2021): 48 base, 17 novel.
 COCO_NOVEL = frozenset(
@@ -112,7 +112,7 @@ class TruthSettings:
     seed: int = 900
     first: int = 0
     count: int = 0
-    size: int = shapes.SIZE
+    size: int = scenes.SIZE
     images: str | None = None
     instances: str | None = None
     captions: str | None = None
@@ -159,27 +159,27 @@ def load(settings: TruthSettings) -> TruthSet:
     return coco_truth(settings)
 
 
-def shapes_truth(seed: int, first: int, count: int, size: int = shapes.SIZE) -> TruthSet:
+def shapes_truth(seed: int, first: int, count: int, size: int = scenes.SIZE) -> TruthSet:
     """Scenes `first` .. `first + count - 1` of world `seed`."""
     found = []
     for index in range(first, first + count):
-        boxes, kinds = shapes.truth(seed, index)
-        labels = np.array([shapes.KINDS.index(kind) for kind in kinds])
+        boxes, kinds = scenes.truth(seed, index)
+        labels = np.array([scenes.KINDS.index(kind) for kind in kinds])
         found.append(
             TrueImage(
                 f"shapes-{seed}-{index:08d}",
                 partial(_draw, seed, index, size),
-                shapes.captions(seed, index),
+                scenes.captions(seed, index),
                 boxes,
                 labels,
             )
         )
-    novel = np.array([kind in shapes.NOVEL_KINDS for kind in shapes.KINDS])
-    return TruthSet(list(shapes.KINDS), novel, found)
+    novel = np.array([kind in scenes.NOVEL_KINDS for kind in scenes.KINDS])
+    return TruthSet(list(scenes.KINDS), novel, found)
 
 
 def _draw(seed: int, index: int, size: int) -> np.ndarray:
-    return shapes.draw_scene(seed, index, size).image
+    return scenes.draw_scene(seed, index, size).image
 
 
 def coco_truth(settings: TruthSettings) -> TruthSet:

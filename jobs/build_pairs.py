@@ -45,7 +45,7 @@ def check(settings: BuildSettings) -> None:
 def runner(settings: BuildSettings) -> Runner:
     """The runner that `runtime` names. Ray is imported only where it is asked for."""
     if settings.runtime == "ray":
-        from jobs.run_ray import RayRunner
+        from jobs.on_ray.build import RayRunner
 
         return RayRunner()
     from pipeline.run_local import LocalRunner

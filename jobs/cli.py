@@ -8,9 +8,9 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+import storage
 from concept_pool.inspect import POOL_COMMANDS
-from pipeline import storage
-from pipeline.verify import verify as faults_of
+from pipeline.dataset.verify import verify as faults_of
 from reports.contact_sheet import draw
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 
 from concept_pool.prompts import load_templates
-from evaluation import boxes, datasets, models, truth
-from evaluation.detection import DetectionSettings
+from evaluation import model_report, pair_report, truth
+from evaluation.metrics import boxes
+from evaluation.metrics.detection import DetectionSettings
 from jobs.arguments import parse
 from pipeline import localizers
 from pipeline.localizers.settings import LocalizerSettings
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         known = truth.load(settings.truth)
         report = (
-            datasets.pair_report(settings.dataset, known) if settings.dataset else measure(settings, known)
+            pair_report.pair_report(settings.dataset, known) if settings.dataset else measure(settings, known)
         )
     except (ValueError, FileNotFoundError) as e:
         print(f"evaluate.py: {e}", file=sys.stderr)
@@ -77,15 +78,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(settings: EvaluateSettings, known: truth.TruthSet) -> dict:
     """The report of a model."""
-    model = models.load_student(settings.teacher, settings.student)
+    model = model_report.load_student(settings.teacher, settings.student)
     tau = settings.tau or 1 / model.logit_scale
-    embedded = models.embed(model, known, load_templates(settings.templates), settings.batch_images)
-    report = {"tau": tau, **models.zero_shot_report(embedded, known, tau)}
+    embedded = model_report.embed(model, known, load_templates(settings.templates), settings.batch_images)
+    report = {"tau": tau, **model_report.zero_shot_report(embedded, known, tau)}
     if settings.proposals:
         localizer = localizers.load(settings.localizer, settings.teacher.device)
         found = [localizer([image.load()], [image.key])[0].boxes_xyxy_norm for image in known.images]
         report["proposals"] = boxes.recall(found, [image.boxes_xyxy_norm for image in known.images])
-        report["detection_on_proposals"] = models.detection_on_proposals(
+        report["detection_on_proposals"] = model_report.detection_on_proposals(
             model, localizer, known, embedded.classes, tau, settings.detection, settings.batch_images
         )
     return report

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import truth
-from evaluation.scaling import mean_interval
+from evaluation.studies.scaling import mean_interval
+from evaluation.studies.students import Parallel, StudentRun, examiner_of, train_all
+from evaluation.studies.variants import write_variant
 from evaluation.truth import TruthSettings
-from evaluation.variants import write_variant
 from jobs.arguments import parse
-from jobs.students import Parallel, StudentRun, examiner_of, train_all
 from training.settings import TrainSettings
 
 log = logging.getLogger("regionpairs")
@@ -28,7 +28,7 @@ log = logging.getLogger("regionpairs")
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of the table: a variant of the dataset (evaluation/variants.py), what losses and views it changes."""
+    """One line of the table: a variant of the dataset (evaluation/studies/variants.py), its losses and its views."""
 
     variant: str
     loss: dict[str, Any] = field(default_factory=dict)

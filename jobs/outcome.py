@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pipeline import storage
+import storage
 from pipeline.build import Incomplete, Refused
 
 

@@ -14,9 +14,9 @@ import argparse
 import tempfile
 from typing import Any
 
+import storage
 from jobs.arguments import parse
 from jobs.outcome import outcome
-from pipeline import storage
 from pipeline.relabel import relabel
 from pipeline.settings import BuildSettings, validate
 

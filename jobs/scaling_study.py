@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from evaluation.scaling_report import Run, write_report
+from evaluation.studies.scaling_report import Run, write_report
+from evaluation.studies.students import Parallel, StudentRun, examiner_of, train_all
 from evaluation.truth import TruthSettings
 from jobs.arguments import parse
-from jobs.students import Parallel, StudentRun, examiner_of, train_all
 from training.settings import TrainSettings
 
 log = logging.getLogger("regionpairs")

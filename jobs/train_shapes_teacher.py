@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save_file
 
 from jobs.arguments import parse
-from pipeline.sources import shapes
 from pipeline.teachers.shapes_clip import ShapesClip
-from training.shapes_teacher import Scenes, ShapesTeacherSettings, Trainer, as_tensor, finish
+from training.teachers.shapes import Scenes, ShapesTeacherSettings, Trainer, as_tensor, finish
+from world import scenes
 
 
 @dataclass(frozen=True)
@@ -65,21 +65,21 @@ def main(argv: list[str] | None = None) -> int:
 
 def draw(path: Path, t: ShapesTeacherSettings, side: int) -> tuple[np.ndarray, list[list[str]], list[int]]:
     """The training scenes, drawn once into `path`.npy and read as a memory map."""
-    captions = [shapes.captions(t.seed, i, shapes.BASE_KINDS) for i in range(t.scenes)]
-    n_objects = [len(shapes.truth(t.seed, i, shapes.BASE_KINDS)[1]) for i in range(t.scenes)]
+    captions = [scenes.captions(t.seed, i, scenes.BASE_KINDS) for i in range(t.scenes)]
+    n_objects = [len(scenes.truth(t.seed, i, scenes.BASE_KINDS)[1]) for i in range(t.scenes)]
     file = path.with_suffix(".npy")
     if not file.exists():
         partial = path.with_suffix(".partial.npy")
         pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, (t.scenes, side, side, 3))
         for i in range(t.scenes):
-            pictures[i] = shapes.draw_scene(t.seed, i, side, shapes.BASE_KINDS).image
+            pictures[i] = scenes.draw_scene(t.seed, i, side, scenes.BASE_KINDS).image
         pictures.flush()
         os.replace(partial, file)
     return np.load(file, mmap_mode="r", allow_pickle=False), captions, n_objects
 
 
 def train(settings: TrainShapesTeacher, trainer: Trainer, scenes: Scenes, checkpoint: Path) -> None:
-    held_out = [shapes.draw_scene(900, i, shapes.SIZE) for i in range(settings.held_out)]
+    held_out = [scenes.draw_scene(900, i, scenes.SIZE) for i in range(settings.held_out)]
     losses: list[float] = []
     started = time.perf_counter()
     while trainer.step < settings.teacher.steps:
@@ -101,20 +101,20 @@ def train(settings: TrainShapesTeacher, trainer: Trainer, scenes: Scenes, checkp
 
 
 @torch.no_grad()
-def accuracies(model: ShapesClip, scenes: list[shapes.Scene], side: int = 96) -> dict[str, float]:
+def accuracies(model: ShapesClip, scenes: list[scenes.Scene], side: int = 96) -> dict[str, float]:
     """Top-1 of regions (ground-truth boxes) over all kinds, and of whole scenes that show one object alone."""
     model.eval()
     prompts = ("{}", "a {}", "the {}", "a photo of a {}")
-    kinds = torch.stack([model.text([p.format(kind) for p in prompts]).mean(0) for kind in shapes.KINDS])
+    kinds = torch.stack([model.text([p.format(kind) for p in prompts]).mean(0) for kind in scenes.KINDS])
     kinds = torch.nn.functional.normalize(kinds, dim=1)
     maps = torch.cat([model.image.features(as_tensor(s.image[None], side)) for s in scenes])
     rois = [[i, *(c * side for c in box)] for i, s in enumerate(scenes) for box in s.boxes_xyxy_norm.tolist()]
     found = (model.image.pool(maps, torch.tensor(rois)) @ kinds.T).argmax(1)
-    true = torch.tensor([shapes.KINDS.index(kind) for s in scenes for kind in s.kinds])
-    base = torch.tensor([shapes.KINDS[k] in shapes.BASE_KINDS for k in true])
-    lone = [i for i, s in enumerate(scenes) if len(s.kinds) == 1 and s.kinds[0] in shapes.BASE_KINDS]
+    true = torch.tensor([scenes.KINDS.index(kind) for s in scenes for kind in s.kinds])
+    base = torch.tensor([scenes.KINDS[k] in scenes.BASE_KINDS for k in true])
+    lone = [i for i, s in enumerate(scenes) if len(s.kinds) == 1 and s.kinds[0] in scenes.BASE_KINDS]
     whole = (model.image.head(maps[lone].amax((2, 3))) @ kinds.T).argmax(1)
-    whole_true = torch.tensor([shapes.KINDS.index(scenes[i].kinds[0]) for i in lone])
+    whole_true = torch.tensor([scenes.KINDS.index(scenes[i].kinds[0]) for i in lone])
     right = (found == true).float()
     shares = {
         "region_base": right[base].mean(),

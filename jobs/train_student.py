@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs.arguments import parse
-from training.loop import train
-from training.manifest import read_manifest
+from pipeline.dataset.manifest import read_manifest
 from training.settings import TrainSettings, validate
-from training.stage import Hooks
+from training.train import train
+from training.trainer import Hooks
 
 log = logging.getLogger("regionpairs")
 

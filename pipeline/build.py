@@ -19,12 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+import storage
 from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
-from pipeline import fingerprint, records, shards, sources, stages, storage, vocabulary
+from pipeline import fingerprint, sources
+from pipeline.dataset import concepts as vocabulary
+from pipeline.dataset import records, shards
+from pipeline.dataset.plan import Part, Plan
 from pipeline.fingerprint import Refused
-from pipeline.parts import Part, Plan
 from pipeline.settings import BuildSettings
+from pipeline.stages import chain as stages
 
 log = logging.getLogger("regionpairs")
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import concept_pool
 import pipeline
-from pipeline import localizers, storage, teachers
-from pipeline.records import FORMAT_VERSION
+import storage
+from pipeline import localizers, teachers
+from pipeline.dataset.records import FORMAT_VERSION
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source
 

@@ -20,15 +20,18 @@ import numpy as np
 import torch
 import yaml
 
+import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
-from pipeline import build, fingerprint, shards, storage, vocabulary
+from pipeline import build, fingerprint
 from pipeline.align import Aligner
-from pipeline.annotate import Vocabulary, alignment_arrays, pair_rows, region_embedding_arrays
+from pipeline.dataset import concepts as vocabulary
+from pipeline.dataset import shards
+from pipeline.dataset.plan import Part, Plan
 from pipeline.localizers import Proposals
-from pipeline.parts import Part, Plan
 from pipeline.run_local import default_workers
 from pipeline.settings import BuildSettings
+from pipeline.stages.annotate import Vocabulary, alignment_arrays, pair_rows, region_embedding_arrays
 
 log = logging.getLogger("regionpairs")
 

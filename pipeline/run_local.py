@@ -9,9 +9,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from concept_pool.count import Counts
-from pipeline import stages, vocabulary
-from pipeline.parts import Part, Plan
+from pipeline.dataset import concepts as vocabulary
+from pipeline.dataset.plan import Part, Plan
 from pipeline.settings import BuildSettings
+from pipeline.stages import chain as stages
 
 
 class LocalRunner:

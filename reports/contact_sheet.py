@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from pipeline import shards, storage
+import storage
+from pipeline.dataset import shards
 
 TILE_WIDTH, TILE_HEIGHT, CAPTION_HEIGHT = 400, 300, 38
 PAIRS_AN_IMAGE = 6

@@ -9,11 +9,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
-    "concept_pool": set(),
-    "pipeline": {"concept_pool"},
-    "training": {"pipeline", "concept_pool"},
-    "evaluation": {"pipeline", "concept_pool", "training"},
-    "reports": {"pipeline", "concept_pool", "evaluation"},
+    "storage": set(),
+    "world": set(),
+    "concept_pool": {"storage"},
+    "pipeline": {"storage", "world", "concept_pool"},
+    "training": {"storage", "world", "pipeline", "concept_pool"},
+    "evaluation": {"storage", "world", "pipeline", "concept_pool", "training"},
+    "reports": {"storage", "world", "pipeline", "concept_pool", "evaluation"},
 }
 
 

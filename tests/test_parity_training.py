@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 
 from jobs.arguments import parse
+from pipeline.dataset.manifest import read_concepts, read_manifest
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
-from training import losses
-from training.batch import Item, collate, normalised
-from training.loader import Loader
-from training.manifest import read_concepts, read_manifest
-from training.objective import Objective, kept_or_all
+from training.data.batch import Item, collate, normalised
+from training.data.loader import Loader
+from training.data.pixels import target_size
+from training.data.views import Regions, Sample, draw_view
+from training.losses import terms
+from training.losses.objective import Objective, kept_or_all
 from training.optimizer import build_optimizer, clip_gradients, lr_factor
-from training.pixels import target_size
-from training.samples import Regions, Sample, draw_view
 from training.settings import (
     DataSettings,
     LossSettings,
@@ -181,12 +181,12 @@ def test_26_no_squared_temperature_factor():  # parity 26
     stored = (torch.tensor([[1, 0, 2]]), q[:, [1, 0, 2]], torch.zeros(1))
     for tau in (1.0, 0.1):
         want = (q * (q.log() - (logits / tau).log_softmax(dim=1))).sum(dim=1)
-        torch.testing.assert_close(losses.distillation(logits / tau, *stored), want, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(terms.distillation(logits / tau, *stored), want, atol=1e-5, rtol=1e-5)
 
 
 def test_29_negatives_are_the_rank_s_own_concepts(preset):  # parity 29
     assert (preset.loss.contrast, preset.loss.average) == ("rank", "rank")
-    few = losses.region_contrastive(torch.ones(2, 4), torch.tensor([0, 1]), torch.tensor([1, 1, 0, 0]))
+    few = terms.region_contrastive(torch.ones(2, 4), torch.tensor([0, 1]), torch.tensor([1, 1, 0, 0]))
     assert few.tolist() == pytest.approx([np.log(2)] * 2)
 
 

@@ -19,12 +19,12 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from training.batch import Batch
+from training.data.batch import Batch
 from training.distributed import mean_over_ranks, rank
-from training.objective import Objective, stored_embeddings
+from training.losses.objective import Objective, stored_embeddings
 from training.settings import TrainSettings
-from training.stage import Hooks, n_steps_of, run_stage
 from training.student import Student
+from training.trainer import Hooks, n_steps_of, run_stage
 
 
 class AwareTeacher(nn.Module):

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.networks.frozen_norms import fold_frozen_norms
 from pipeline.teachers.settings import TeacherSettings
-from training.batch import Batch, normalised
-from training.frozen_norms import fold_frozen_norms
+from training.data.batch import Batch, normalised
 from training.settings import StudentSettings
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.localizers.checkpoints import random_seed, read_bytes, sha256, shipped
 from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.weights_files import random_seed, read_bytes, sha256, shipped
 
 #: Weights files of this package, by kind.
 SHIPPED = {

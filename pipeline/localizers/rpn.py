@@ -8,10 +8,10 @@ import torch
 from torchvision.models import detection, get_model_weights
 from torchvision.models.detection.image_list import ImageList
 
-from pipeline.localizers.checkpoints import fill, parse, random_seed, read_bytes
 from pipeline.localizers.fit import Fit
 from pipeline.localizers.network import Levels, NetworkLocalizer
 from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.weights_files import fill, parse, random_seed, read_bytes
 
 ARCHITECTURES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.localizers.checkpoints import fill, parse, random_seed, read_bytes, shipped
 from pipeline.localizers.fit import Fit
-from pipeline.localizers.lite import (
+from pipeline.localizers.network import Levels, NetworkLocalizer
+from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.efficientnet_lite import (
     STAGES,
     STRIDES,
     LitePyramid,
@@ -22,8 +23,7 @@ from pipeline.localizers.lite import (
     run_stages,
     separable,
 )
-from pipeline.localizers.network import Levels, NetworkLocalizer
-from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.weights_files import fill, parse, random_seed, read_bytes, shipped
 
 WEIGHTS = "rpn_lite.safetensors"
 SHORT_SIDE = 320

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipeline.localizers.checkpoints import fill, parse, random_seed, read_bytes, serialise, shipped
 from pipeline.localizers.fit import Fit
-from pipeline.localizers.lite import fuse_batch_norms, lite_backbone, run_stages
 from pipeline.localizers.network import Levels, NetworkLocalizer
 from pipeline.localizers.set_shape import SetShape
 from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.efficientnet_lite import fuse_batch_norms, lite_backbone, run_stages
+from pipeline.networks.weights_files import fill, parse, random_seed, read_bytes, serialise, shipped
 
 STRIDE = 16
 #: Channels a token: four 40-channel cells of the stride-8 stage beside the 112 channels of the stride-16 stage.

@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from pipeline.localizers import Proposals
-from pipeline.localizers.checkpoints import read_bytes
 from pipeline.localizers.select import whole_image
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.sources import shapes
+from pipeline.networks.weights_files import read_bytes
+from world import scenes
 
 #: Objectness of a true box (sigmoid: 0.99995).
 TRUE_LOGIT = 10.0
@@ -77,7 +77,7 @@ class SceneTruth:
             raise ValueError(
                 f"ground-truth: '{key}' is no synthetic scene; give localizer.truth for other images"
             )
-        boxes, _ = shapes.truth(int(match[1]), int(match[2]))
+        boxes, _ = scenes.truth(int(match[1]), int(match[2]))
         return as_proposals(boxes, self._max_proposals)
 
 

@@ -29,7 +29,7 @@ class Source(Protocol):
 def load(settings: SourceSettings) -> Source:
     """The source that `settings.kind` names. Raises ValueError for an unknown kind."""
     if settings.kind == "shapes":
-        from pipeline.sources.shapes_source import ShapesSource
+        from pipeline.sources.shapes import ShapesSource
 
         return ShapesSource(settings)
     if settings.kind == "coco":

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline import storage
+import storage
 from pipeline.sources import index_row
 from pipeline.sources.settings import SourceSettings
 

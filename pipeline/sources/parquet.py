@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage
+import storage
 from pipeline.images import BadSample
 from pipeline.sources import index_row
 from pipeline.sources.settings import SourceSettings

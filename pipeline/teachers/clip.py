@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from pipeline.devices import resolve_device
+from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.teachers.clip_text import text_encoder
-from pipeline.teachers.folding import fold_batch_norms
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings

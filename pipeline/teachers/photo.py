@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from timm.models.efficientnet import EfficientNet
 
 from pipeline.devices import resolve_device
-from pipeline.teachers.folding import fold_batch_norms
+from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.teachers.imagenet import load_class_embeddings
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder, average_under

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.teachers.roi_pooling import bin_weights
+from pipeline.networks.roi_pooling import bin_weights
 
 WIDTHS = (64, 96, 256)
 DIM = 96

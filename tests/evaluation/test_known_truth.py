@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from concept_pool.settings import PoolSettings
-from evaluation import datasets, truth
+from evaluation import pair_report, truth
+from evaluation.studies.students import StudentRun, examiner_of, train_one
+from evaluation.studies.variants import write_variant
 from evaluation.truth import TruthSettings
-from evaluation.variants import write_variant
-from jobs.students import StudentRun, examiner_of, train_one
 from pipeline.align import AlignSettings
 from pipeline.build import build
 from pipeline.localizers.settings import LocalizerSettings
@@ -53,7 +53,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def report(dataset: str) -> dict:
-    return datasets.pair_report(dataset, truth.shapes_truth(SEED, 0, N_SCENES))
+    return pair_report.pair_report(dataset, truth.shapes_truth(SEED, 0, N_SCENES))
 
 
 def test_proposals_find_the_objects(report: dict):
@@ -69,7 +69,8 @@ def test_pairs_are_right(report: dict):
 
 def test_captions_make_better_labels_than_the_pool_alone(report: dict):
     precision = {
-        policy: report["policies"][policy]["by_threshold"]["0"]["precision"] for policy in datasets.POLICIES
+        policy: report["policies"][policy]["by_threshold"]["0"]["precision"]
+        for policy in pair_report.POLICIES
     }
     assert precision["caption"] > precision["pool"] + 0.1
     assert precision["blend"] > precision["pool"] + 0.1
@@ -89,7 +90,7 @@ def test_another_worlds_truth_is_not_matched(dataset: str):
         truth.TrueImage(a.key, a.load, a.captions, b.boxes_xyxy_norm, b.labels)
         for a, b in zip(known.images, other.images, strict=True)
     ]
-    report = datasets.pair_report(dataset, truth.TruthSet(known.names, known.novel, moved))
+    report = pair_report.pair_report(dataset, truth.TruthSet(known.names, known.novel, moved))
     assert report["pairs"]["all"]["precision"] < 0.2
 
 
@@ -99,7 +100,7 @@ def test_variants_are_datasets_with_other_labels(dataset: str, tmp_path: Path):
     reports = {}
     for variant in ("oracle", "swapped", "caption", "shuffled"):
         write_variant(dataset, str(tmp_path / variant), variant, known, threshold=0.1)
-        reports[variant] = datasets.pair_report(str(tmp_path / variant), known)
+        reports[variant] = pair_report.pair_report(str(tmp_path / variant), known)
     assert reports["oracle"]["pairs"]["all"]["precision_of_all"] == 1.0
     assert reports["oracle"]["pairs"]["all"]["recall"] > 0.8
     assert (

@@ -10,9 +10,9 @@ from PIL import Image
 
 from evaluation import truth
 from evaluation.truth import TruthSettings
-from pipeline.sources import shapes
 from pipeline.sources.settings import SourceSettings
-from pipeline.sources.shapes_source import ShapesSource
+from pipeline.sources.shapes import ShapesSource
+from world import scenes
 
 
 def test_scenes_are_the_sources_own():
@@ -21,9 +21,9 @@ def test_scenes_are_the_sources_own():
     source = ShapesSource(SourceSettings(kind="shapes", seed=3, count=4))
     rows = list(source.index())
     assert [image.key for image in known.images] == [row["source_key"] for row in rows]
-    assert shapes.encode_png(known.images[2].load()) == source.read(rows[2])
-    assert [known.names[i] for i in known.images[1].labels] == shapes.truth(3, 1)[1]
-    assert known.novel.sum() == len(shapes.NOVEL_KINDS)
+    assert scenes.encode_png(known.images[2].load()) == source.read(rows[2])
+    assert [known.names[i] for i in known.images[1].labels] == scenes.truth(3, 1)[1]
+    assert known.novel.sum() == len(scenes.NOVEL_KINDS)
 
 
 def _coco(folder: Path) -> TruthSettings:

@@ -9,9 +9,9 @@ import torch
 
 from jobs.train_localizer import main, train_with_monitor
 from pipeline import localizers
-from pipeline.localizers.checkpoints import parse
 from pipeline.localizers.set_shape import SetShape
 from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.weights_files import parse
 from training.localizers.augment import AugmentSettings
 from training.localizers.run import Worker, train
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings, validate

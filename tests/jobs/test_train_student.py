@@ -27,9 +27,9 @@ from pipeline.run_local import LocalRunner
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.teachers.settings import TeacherSettings
-from tests.training.test_loop import assert_same_run, rows
-from training.loop import train
+from tests.training.test_train import assert_same_run, rows
 from training.settings import TrainSettings
+from training.train import train
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "train_tiny.yaml")

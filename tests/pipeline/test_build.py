@@ -17,11 +17,12 @@ import pytest
 
 from concept_pool.settings import PoolSettings
 from jobs.build_pairs import main
-from pipeline import shards, stages
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
+from pipeline.dataset import shards
+from pipeline.dataset.verify import verify
 from pipeline.run_local import LocalRunner
-from pipeline.verify import verify
+from pipeline.stages import chain as stages
 from tests import pictures
 from tests.pipeline import worlds
 

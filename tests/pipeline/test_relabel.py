@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from concept_pool.pool import ConceptPool
-from pipeline import shards, teachers
+from pipeline import teachers
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
+from pipeline.dataset import shards
+from pipeline.dataset.verify import verify
 from pipeline.relabel import NotRelabelable, relabel
 from pipeline.run_local import LocalRunner
-from pipeline.verify import verify
 from tests.pipeline import worlds
 
 ALIGN = AlignSettings(policy="blend", tau=0.1, threshold=0.2, top_k=3, region_embeddings="fp16")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import sources
-from pipeline.parts import Plan
+from pipeline.dataset.plan import Plan
 from pipeline.sources.settings import SourceSettings
 
 

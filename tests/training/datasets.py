@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from pipeline.records import sample_key
+from pipeline.dataset.records import sample_key
 
 
 def make_dataset(

@@ -11,15 +11,15 @@ from torch import distributed as dist
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.dataset.manifest import read_concepts, read_manifest
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
-from tests.training.test_loop import make_settings, rows
+from tests.training.test_train import make_settings, rows
 from training.distributed import gather_with_gradient, rank, sum_over_ranks, world_size
-from training.loop import train
-from training.manifest import read_concepts, read_manifest
-from training.objective import Objective
+from training.losses.objective import Objective
 from training.settings import LossSettings, TrainSettings
-from training.stage import Hooks, make_loader
+from training.train import train
+from training.trainer import Hooks, make_loader
 
 OFF = LossSettings(contrast_weight=0.0, distill_weight=0.0, image_weight=0.0)
 LOSSES = {

@@ -13,8 +13,8 @@ import pytest
 
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
-from tests.training.test_loop import assert_same_run, make_settings
-from training.loop import train
+from tests.training.test_train import assert_same_run, make_settings
+from training.train import train
 
 
 def _run(dataset: Path, out: Path, n_steps: int) -> None:

@@ -14,10 +14,10 @@ import torch
 from pipeline import teachers
 from pipeline.teachers.settings import TeacherSettings
 from tests.training.datasets import make_dataset
-from tests.training.test_loop import make_settings
-from training.loop import train
+from tests.training.test_train import make_settings
 from training.settings import StudentSettings
 from training.student import build
+from training.train import train
 
 TINY = {
     "regionpairs-tiny-rn": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 64, "head_width": 64},

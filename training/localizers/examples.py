@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
-from pipeline.sources import shapes
+from world import scenes
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SceneBoxes:
     """`count` scenes of the synthetic world `seed`. `kinds`: what may be drawn (default: the base kinds alone, so
     that a localizer trained on them has seen no novel kind)."""
 
-    def __init__(self, seed: int, count: int, size: int, kinds: Sequence[str] = shapes.BASE_KINDS):
+    def __init__(self, seed: int, count: int, size: int, kinds: Sequence[str] = scenes.BASE_KINDS):
         self._seed, self._count, self._size, self._kinds = seed, count, size, kinds
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class SceneBoxes:
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        scene = shapes.draw_scene(self._seed, index, self._size, self._kinds)
+        scene = scenes.draw_scene(self._seed, index, self._size, self._kinds)
         return Example(scene.image, scene.boxes_xyxy_norm * self._size, np.zeros((0, 4), np.float32))
 
 

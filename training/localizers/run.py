@@ -56,7 +56,7 @@ def held_out_sources(data: BoxDataSettings) -> dict[str, BoxSource]:
     if data.images is not None and data.instances is not None and data.held_out:
         out["photos"] = InMemory(CocoBoxes(data.images, data.instances, data.held_out, "held-out"))
     if data.scenes and data.scenes_held_out:
-        from pipeline.sources.shapes import KINDS
+        from world.scenes import KINDS
 
         scenes = SceneBoxes(data.scenes_seed + 1, data.scenes_held_out, data.scenes_size, KINDS)
         out["scenes"] = InMemory(scenes)

@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import nn
 
-from pipeline.localizers.lite import fuse_batch_norms
 from pipeline.localizers.set_network import LAST_STAGE, SetNetwork, build, centres
+from pipeline.networks.efficientnet_lite import fuse_batch_norms
 from training.localizers.batches import to_pixels
 from training.localizers.denoising import denoising_queries, split
 from training.localizers.examples import Example

@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from pipeline.localizers.checkpoints import fill, parse, read_bytes, serialise
-from pipeline.localizers.lite import STRIDES, fuse_batch_norms, run_stages
 from pipeline.localizers.rpn_lite import RpnLite, level_centres
+from pipeline.networks.efficientnet_lite import STRIDES, fuse_batch_norms, run_stages
+from pipeline.networks.weights_files import fill, parse, read_bytes, serialise
 from training.localizers.batches import to_pixels
 from training.localizers.dense_loss import dense_loss
 from training.localizers.examples import Example

@@ -5,11 +5,11 @@ import torch
 
 from pipeline import localizers
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.sources.shapes import KINDS
 from tests.shared_data import shared_data
 from training.localizers.average_recall import average_recall, propose_all
 from training.localizers.examples import CocoBoxes, InMemory, SceneBoxes
 from training.localizers.settings import BoxDataSettings
+from world.scenes import KINDS
 
 
 def recall(kind, source):

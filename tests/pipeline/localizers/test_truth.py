@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import localizers
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.sources import shapes
+from world import scenes
 
 IMAGE = np.zeros((10, 20, 3), np.uint8)
 
@@ -69,6 +69,6 @@ def test_the_fingerprint_follows_the_truth(truth, tmp_path):
 def test_synthetic_scenes_know_their_boxes():
     localizer = localizers.load(LocalizerSettings(kind="ground-truth"))
     (found,) = localizer([IMAGE], ["shapes-3-00000012"])
-    assert np.array_equal(found.boxes_xyxy_norm, shapes.truth(3, 12)[0])
+    assert np.array_equal(found.boxes_xyxy_norm, scenes.truth(3, 12)[0])
     with pytest.raises(ValueError, match=r"localizer\.truth"):
         localizer([IMAGE], ["000007.jpg"])

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from pipeline import localizers
-from pipeline.localizers.checkpoints import parse, serialise, shipped
 from pipeline.localizers.identity import SHIPPED
-from pipeline.localizers.lite import fuse_batch_norms
 from pipeline.localizers.rpn_lite import RpnLite
 from pipeline.localizers.set_network import build
 from pipeline.localizers.set_shape import SetShape
 from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.efficientnet_lite import fuse_batch_norms
+from pipeline.networks.weights_files import parse, serialise, shipped
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 SMALL = SetShape(

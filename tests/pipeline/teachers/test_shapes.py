@@ -8,10 +8,10 @@ import torch
 from torchvision.ops import roi_align
 
 from pipeline import teachers
-from pipeline.sources import shapes
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.shapes import WEIGHTS, ShapesRegions
 from pipeline.teachers.shapes_clip import ShapesClip, words_of
+from world import scenes
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_weights_are_small_and_named_in_the_fingerprint():
 
 
 def test_shapes_and_empty_inputs(teacher):
-    scene = shapes.draw_scene(0, 0)
+    scene = scenes.draw_scene(0, 0)
     boxes = [scene.boxes_xyxy_norm, np.zeros((0, 4), np.float32)]
     regions = teacher.encode_regions([scene.image, scene.image], boxes)
     assert [tuple(r.shape) for r in regions] == [(len(scene.kinds), teacher.dim), (0, teacher.dim)]
@@ -36,7 +36,7 @@ def test_shapes_and_empty_inputs(teacher):
 
 
 def test_a_batch_equals_one_image_at_a_time(teacher):
-    scenes = [shapes.draw_scene(1, i, size) for i, size in enumerate((160, 160, 96, 131))]
+    scenes = [scenes.draw_scene(1, i, size) for i, size in enumerate((160, 160, 96, 131))]
     images, boxes = [s.image for s in scenes], [s.boxes_xyxy_norm for s in scenes]
     together = teacher.encode_regions(images, boxes)
     for image, box, expected in zip(images, boxes, together, strict=True):
@@ -99,6 +99,6 @@ def test_unknown_words_have_vectors_of_their_own(teacher):
 
 def test_crop_mode_works():
     crops = teachers.load(TeacherSettings(kind="shapes", features="crop"))
-    scene = shapes.draw_scene(0, 3)
+    scene = scenes.draw_scene(0, 3)
     regions = crops.encode_regions([scene.image], [scene.boxes_xyxy_norm])
     assert regions[0].shape == (len(scene.kinds), crops.dim)

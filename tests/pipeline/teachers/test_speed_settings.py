@@ -14,12 +14,12 @@ import torch.nn.functional as F
 
 from pipeline import teachers
 from pipeline.align import Alignment, AlignSettings, align
-from pipeline.sources import shapes
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import Tower
 from tests.pipeline.teachers import towers
+from world import scenes
 
 PLAIN = {"precision": "fp32", "channels_last": False, "resize_threads": 0}
 SETTINGS = {
@@ -35,7 +35,7 @@ RANDOM = {
     "convnext": towers.convnext,
     "siglip": towers.siglip,
 }
-NAMES = [f"a {kind}" for kind in shapes.KINDS]
+NAMES = [f"a {kind}" for kind in scenes.KINDS]
 THRESHOLD = 0.2
 
 
@@ -57,7 +57,7 @@ def tie_of(kind: str, setting: str) -> float:
 @cache
 def scenes(size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Six images and their boxes: the true ones and fifteen more."""
-    found = [shapes.draw_scene(3, index, size) for index in range(6)]
+    found = [scenes.draw_scene(3, index, size) for index in range(6)]
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 0.6, (6, 15, 2)).astype(np.float32)
     more = np.concatenate([corners, corners + rng.uniform(0.1, 0.4, (6, 15, 2))], axis=2).astype(np.float32)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.teachers.folding import fold_batch_norms
+from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.teachers.preprocess import Preprocess, crops, resize
 from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings

@@ -1,0 +1,130 @@
+"""The Ray runner against the plain one, on a real Ray of our own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.demo import head
+from pipeline.align import AlignSettings
+from pipeline.build import build
+from pipeline.dataset.verify import verify
+from pipeline.run_local import LocalRunner
+from tests.pipeline import worlds
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Input pictures, and the dataset that the plain runner makes of them with the embedded teacher."""
+    root = tmp_path_factory.mktemp("ray")
+    settings = worlds.settings(root / "local", worlds.coco_folder(root / "input", 20))
+    build(settings, LocalRunner())
+    return root, settings
+
+
+def same(a: Path, b: Path) -> None:
+    for pattern in ("shards/*.tar", "manifest.parquet", "rejects.parquet", "concept_pool/*"):
+        assert worlds.hashes(a, pattern) == worlds.hashes(b, pattern), pattern
+    assert list(verify(str(b))) == []
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_gives_the_bytes_of_the_plain_runner(reference, ray_instance, workers):
+    from jobs.on_ray.build import RayRunner
+
+    root, plain = reference
+    settings = worlds.settings(root / f"ray-{workers}", plain.source, runtime="ray", workers=workers)
+    assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 4
+    same(root / "local", root / f"ray-{workers}")
+    assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_submitted_job_resumes_after_its_driver_was_killed(reference):
+    """The documented way: `ray job submit`, the driver killed by its id half-way, the same line again."""
+    root, plain = reference
+    out = root / "submitted"
+    flags = {
+        "out": out, "source.kind": "coco", "source.images": plain.source.images,
+        "source.captions": plain.source.captions, "samples_per_shard": 6, "localizer.kind": "grid",
+        "localizer.max_proposals": 9, "teacher.kind": "shapes", "teacher.batch_images": 4, "pool.min_count": 2,
+    }  # fmt: skip
+    job = ["python", "jobs/build_pairs.py", *(f"--{k}={v}" for k, v in flags.items())]
+    with head() as (address, environment):
+        submit = ["ray", "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", *job]
+        first = subprocess.Popen(submit, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        driver = _wait(lambda: (out / "plan" / "plan.json").exists() and _pid_of(str(out), first.pid))
+        _wait(lambda: list((out / "manifest").glob("*.json")) if (out / "manifest").is_dir() else [])
+        os.kill(driver, signal.SIGKILL)
+        first.communicate(timeout=120)
+        assert first.returncode != 0
+        again = subprocess.run(submit, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stdout
+        assert "skipped" in again.stdout or "found" in again.stdout
+    same(root / "local", out)
+
+
+def _wait(condition, seconds: float = 120):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def _pid_of(out: str, submitter: int) -> int:
+    """The process id of the driver that writes to `out`: not the one that submitted it, nor a shell around it."""
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, ValueError):
+            continue
+        is_driver = words[0].endswith("python") and words[1:2] == ["jobs/build_pairs.py"]
+        if is_driver and f"--out={out}" in words and int(entry.name) != submitter:
+            return int(entry.name)
+    return 0
+
+
+def test_the_cluster_file_is_valid_and_its_head_runs_no_work():
+    util = pytest.importorskip("ray.autoscaler._private.util")
+    config = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+    util.validate_config(util.prepare_config(config))  # as `ray up` does
+    types = config["available_node_types"]
+    assert types["head"]["resources"]["CPU"] == 0
+    assert types["gpu_worker"]["min_workers"] == 0
+    assert types["gpu_worker"]["resources"]["GPU"] >= 1
+    assert types["cpu_worker"]["resources"]["CPU"] >= 1
+
+
+def test_the_local_runtime_never_imports_ray(tmp_path):
+    source = worlds.coco_folder(tmp_path / "input", 4)
+    program = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from jobs.build_pairs import main\n"
+        f"raise SystemExit(main(['--runtime=local', '--out={tmp_path / 'out'}', '--source.kind=coco', "
+        f"'--source.images={source.images}', '--source.captions={source.captions}', '--localizer.kind=grid', "
+        "'--pool.min_count=1']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_policies_are_part_of_the_bytes(reference):
+    root, plain = reference
+    settings = worlds.settings(root / "pool-policy", plain.source, align=AlignSettings(policy="pool"))
+    build(settings, LocalRunner())
+    assert set(worlds.hashes(root / "pool-policy").values()) != set(worlds.hashes(root / "local").values())

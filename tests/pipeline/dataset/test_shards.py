@@ -1,0 +1,117 @@
+"""The bytes of a shard, and that what people use reads them."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.build import build
+from pipeline.dataset import shards
+from pipeline.run_local import LocalRunner
+from tests.pipeline import worlds
+
+EXPECTED = 14
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    from pipeline import teachers
+    from tests.fakes import ColorTeacher
+
+    root = tmp_path_factory.mktemp("shards")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teachers, "load", lambda settings: ColorTeacher())
+        build(worlds.settings(root / "out", worlds.coco_folder(root / "input", EXPECTED)), LocalRunner())
+    return root / "out"
+
+
+def tars(dataset) -> list[str]:
+    return sorted(str(p) for p in Path(dataset, "shards").iterdir())
+
+
+def sample(key: str) -> dict:
+    return {
+        "key": key,
+        "extension": "jpg",
+        "image": b"image " + key.encode(),
+        "meta": "{}",
+        "arrays": b"arrays",
+    }
+
+
+def test_the_same_samples_give_the_same_bytes_in_any_order():
+    rows = [sample(k) for k in ("b", "a", "c")]
+    assert shards.pack(rows) == shards.pack(rows[::-1])
+
+
+def test_members_are_adjacent_sorted_and_anonymous(dataset):
+    for path in tars(dataset):
+        with tarfile.open(path) as tar:
+            infos = tar.getmembers()
+        keys = [i.name.split(".")[0] for i in infos]
+        assert keys == sorted(keys)
+        assert [i.name.split(".", 1)[1] for i in infos[:3]] == ["jpg", "json", "npz"]
+        assert {(i.mtime, i.uid, i.gid, i.uname, i.gname, i.mode) for i in infos} == {
+            (0, 0, 0, "", "", 0o644)
+        }
+
+
+def test_arrays_survive_and_pickles_do_not():
+    arrays = {"a": np.arange(6, dtype=np.float16).reshape(2, 3), "b": np.zeros((0, 4), np.uint16)}
+    back = shards.unpack_arrays(shards.pack_arrays(arrays))
+    assert {k: (v.dtype, v.shape) for k, v in back.items()} == {
+        k: (v.dtype, v.shape) for k, v in arrays.items()
+    }
+    assert shards.pack_arrays(arrays) == shards.pack_arrays(arrays)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        shards.pack_arrays({"a": np.array([{}], dtype=object)})
+
+
+def test_webdataset_reads_it(dataset):
+    import webdataset
+
+    rows = list(webdataset.WebDataset(tars(dataset), shardshuffle=False).decode("pil"))
+    assert len(rows) == EXPECTED
+    assert rows[0]["jpg"].size == (40, 30)
+    assert rows[0]["json"]["n_regions"] == len(rows[0]["npz"]["boxes_xyxy_norm"])
+
+
+def test_hugging_face_datasets_read_it(dataset, tmp_path):
+    import datasets
+
+    rows = datasets.load_dataset(
+        "webdataset", data_files={"train": tars(dataset)}, split="train", cache_dir=str(tmp_path)
+    )
+    assert len(rows) == EXPECTED
+    assert rows[0]["jpg"].size == (40, 30)
+    assert {row["json"]["key"] for row in rows} == {row["__key__"] for row in rows}
+
+
+def test_duckdb_and_pandas_read_the_tables(dataset):
+    import duckdb
+    import pandas
+
+    total = duckdb.sql(f"select sum(n_samples), count(*) from '{dataset}/manifest.parquet'").fetchall()
+    assert total == [(EXPECTED, 3)]
+    assert duckdb.sql(f"select count(*) from '{dataset}/rejects.parquet'").fetchall() == [(0,)]
+    top = duckdb.sql(
+        f"""select c.name, sum(m.n) n from (select unnest(concept_ids) id, unnest(concept_counts) n
+        from '{dataset}/manifest.parquet') m join '{dataset}/concept_pool/concepts.parquet' c on c.concept_id = m.id
+        group by 1 order by 2 desc"""
+    ).fetchall()
+    assert sum(n for _, n in top) == int(pandas.read_parquet(dataset / "manifest.parquet").n_pairs.sum())
+
+
+@pytest.mark.ray
+def test_ray_data_reads_it(dataset, ray_instance):
+    rows = ray_instance.data.read_webdataset(tars(dataset)).take_all()
+    assert len(rows) == EXPECTED
+    assert {r["__key__"] for r in rows} == {
+        json.loads(m["json"])["key"]
+        for t in tars(dataset)
+        for _, m in shards.read_shard(Path(t).read_bytes())
+    }

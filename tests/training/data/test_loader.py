@@ -1,0 +1,253 @@
+"""The loader: order, resume, ranks, subsets, damage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import fsspec
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from pipeline.dataset.manifest import read_manifest
+from tests.training.datasets import make_dataset, write_shard
+from training.data.batch import Batch
+from training.data.loader import Loader
+from training.data.order import Order, batches
+from training.settings import DataSettings, ViewSettings
+
+VIEW = ViewSettings(short_side=24, long_side=48, pad_to=1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("dataset") / "d", shards=5, per_shard=7)
+
+
+def _loader(dataset: Path | str, folder: Path, **kwargs) -> Loader:
+    data = DataSettings(str(dataset), workers=0, window_shards=2, batch_images=4, bad_budget=0.5)
+    fields = {k: kwargs.pop(k) for k in list(kwargs) if hasattr(data, k)}
+    return Loader(
+        read_manifest(str(dataset)), replace(data, **fields), VIEW, folder=str(folder / "buffer"), **kwargs
+    )
+
+
+def _keys(steps) -> list[str]:
+    return [key for step in steps for batch in step for key in batch.keys]
+
+
+def _fields(batch: Batch) -> tuple:
+    return (batch.keys, batch.boxes.tolist(), batch.images().sum().item(), batch.captions.tolist())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(0, 99), st.integers(1, 5))
+def test_every_epoch_is_a_permutation_and_keeps_to_its_window(counts, seed, window):
+    if sum(counts) == 0:
+        counts = [1]
+    order = Order(counts, seed, window)
+    everything = {(s, i) for s, n in enumerate(counts) for i in range(n)}
+    n = len(everything)
+    for epoch in (0, 3):
+        places = [order.locate(p) for p in range(epoch * n, (epoch + 1) * n)]
+        assert sorted(places) == sorted(everything)
+        last_seen = {s: max(i for i, (t, _) in enumerate(places) if t == s) for s, _ in places}
+        for i in range(n):  # shards that are half read: they must fit the window
+            begun = {s for s, _ in places[: i + 1]}
+            assert sum(1 for s in begun if last_seen[s] > i) <= window
+            assert places[i][0] in order.window_shards(epoch * n + i)
+            assert all(
+                s in order.window_shards(epoch * n + i)
+                for s, _ in islice(order.replacements(epoch * n + i, 5), 5)
+            )
+
+
+def test_epochs_differ_in_shards_and_samples_and_seeds_differ():
+    order = Order([50] * 6, seed=1, window_shards=2)
+    first, second = ([order.locate(e * 300 + p) for p in range(300)] for e in (0, 1))
+    assert [s for s, _ in first] != [s for s, _ in second]
+    assert [i for _, i in first] != [i for _, i in second]
+    assert first != [Order([50] * 6, seed=2, window_shards=2).locate(p) for p in range(300)]
+
+
+def test_ranks_and_micro_batches_tile_each_step():
+    for world, accumulate in ((1, 1), (2, 1), (4, 1), (2, 2), (1, 4)):
+        per_rank = [list(batches(24, 3, 8, accumulate, r, world)) for r in range(world)]
+        for step in range(3):
+            step_positions = []
+            for plan in per_rank:
+                micro = plan[step * accumulate : (step + 1) * accumulate]
+                assert {len(m) for m in micro} == {8 // (world * accumulate)}
+                step_positions += [p for m in micro for p in m]
+            assert sorted(step_positions) == list(range(24 + 8 * step, 32 + 8 * step))
+    with pytest.raises(ValueError, match="do not divide"):
+        list(batches(0, 1, 8, 1, 0, 3))
+
+
+def test_the_global_order_is_the_same_for_any_ranks_and_workers(dataset, tmp_path):
+    alone = list(_loader(dataset, tmp_path).steps(12))
+    workers = list(_loader(dataset, tmp_path, workers=2).steps(12))
+    assert [_fields(b) for [b] in alone] == [_fields(b) for [b] in workers]
+    ranks = [list(_loader(dataset, tmp_path, rank=r, world=2).steps(12)) for r in range(2)]
+    for step in range(12):
+        both = [k for r in range(2) for b in ranks[r][step] for k in b.keys]
+        assert both == alone[step][0].keys
+        assert len(ranks[0][step][0].keys) == len(ranks[1][step][0].keys) == 2
+
+
+def test_an_epoch_holds_every_sample_once(dataset, tmp_path):
+    counts = Counter(_keys(_loader(dataset, tmp_path, batch_images=5).steps(14)))
+    assert len(counts) == 35
+    assert set(counts.values()) == {2}
+
+
+@pytest.mark.parametrize("cut", [1, 4, 9])
+def test_resume_gives_exactly_the_rest(dataset, tmp_path, cut):  # parity 40
+    whole = [_fields(b) for [b] in _loader(dataset, tmp_path).steps(12)]
+    first = _loader(dataset, tmp_path)
+    steps = first.steps(12)
+    for _ in range(cut):
+        next(steps)
+    state = json.loads(json.dumps(first.state_dict()))
+    steps.close()
+    second = _loader(dataset, tmp_path, workers=1)
+    second.load_state_dict(state)
+    assert [_fields(b) for [b] in second.steps(12 - cut)] == whole[cut:]
+    third = _loader(
+        dataset, tmp_path, batch_images=2, rank=0, world=2
+    )  # other batch, other ranks: same stream
+    third.load_state_dict(state)
+    assert next(third.steps(1))[0].keys == whole[cut][0][:1]
+
+
+def test_another_stream_is_not_resumed(dataset, tmp_path):
+    state = _loader(dataset, tmp_path).state_dict()
+    with pytest.raises(ValueError, match="n_samples was 35"):
+        _loader(dataset, tmp_path, subset=0.5).load_state_dict(state)
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        _loader(dataset, tmp_path, seed=1).load_state_dict(state)
+
+
+def test_subsets_nest_and_held_out_samples_are_never_trained_on(dataset, tmp_path):
+    def epoch(**kwargs) -> set[str]:
+        loader = _loader(dataset, tmp_path, batch_images=1, **kwargs)
+        return set(_keys(loader.steps(loader.n_samples)))
+
+    whole, half, quarter = epoch(), epoch(subset=0.5), epoch(subset=0.25)
+    assert quarter < half < whole
+    assert 0.25 < len(half) / len(whole) < 0.75
+    train, held = epoch(held_out=0.3), epoch(held_out=0.3, held=True)
+    assert train | held == whole
+    assert not train & held
+    assert not epoch(held_out=0.3, subset=0.5) & held
+
+
+def _damage(dataset: Path, tmp_path: Path, which: str) -> tuple[Path, set[str]]:
+    """A copy of the dataset with damage; returns it and the keys that cannot be read."""
+    copy = tmp_path / "damaged"
+    shutil.copytree(dataset, copy)
+    row = json.loads((copy / "manifest" / "000001-000000000001.json").read_text())
+    path = copy / "shards" / row["shard"]
+    index = _loader(dataset, tmp_path)._shards.index(1)
+    keys = [k.decode() for k in index.keys]
+    data = bytearray(path.read_bytes())
+    if which == "cut":
+        path.write_bytes(data[: len(data) // 2])
+        return copy, set(keys)
+    if which == "gone":
+        path.unlink()
+        return copy, set(keys)
+    member = {"image": 0, "npz": 4}[which]
+    start, end = index.offsets[2][member : member + 2]
+    data[start + 20 : end - 20] = bytes(int(end - start) - 40)
+    path.write_bytes(data)
+    return copy, {keys[2]}
+
+
+@pytest.mark.parametrize("which", ["image", "npz", "cut", "gone"])
+def test_corrupt_samples_are_skipped_counted_and_replaced(dataset, tmp_path, which):
+    copy, lost = _damage(dataset, tmp_path, which)
+    loader = _loader(copy, tmp_path / which, batch_images=5)
+    steps = list(loader.steps(7))
+    assert [len(b.keys) for [b] in steps] == [5] * 7
+    keys = _keys(steps)
+    whole = set(_keys(_loader(dataset, tmp_path, batch_images=5).steps(7)))
+    assert set(keys) == whole - lost
+    assert sum(loader.skipped.values()) >= len(lost)
+    assert len(loader.skipped_keys) == len(lost)
+    again = _loader(copy, tmp_path / which, batch_images=5, workers=2)
+    assert _keys(again.steps(7)) == keys  # the replacement is part of the order
+    intact = _keys(_loader(dataset, tmp_path, batch_images=5).steps(7))
+    assert [k for k, i in zip(keys, intact, strict=True) if i not in lost] == [
+        i for i in intact if i not in lost
+    ]
+
+
+def test_too_much_damage_is_an_error(dataset, tmp_path):
+    copy, _ = _damage(dataset, tmp_path, "cut")
+    with pytest.raises(RuntimeError, match=r"data\.bad_budget 0\.1"):
+        list(_loader(copy, tmp_path / "b", batch_images=5, bad_budget=0.1).steps(7))
+    subset = _loader(copy, tmp_path / "c", subset=0.9)
+    assert subset.skipped["damaged_shard"] == 7
+
+
+def test_a_remote_dataset_streams_through_a_bounded_buffer(dataset, tmp_path):
+    memory = fsspec.filesystem("memory")
+    for path in dataset.rglob("*"):
+        if path.is_file():
+            memory.pipe(f"/remote/{path.relative_to(dataset)}", path.read_bytes())
+    shard_bytes = max(p.stat().st_size for p in (dataset / "shards").iterdir())
+    loader = _loader("memory://remote", tmp_path, buffer_gib=3.5 * shard_bytes / 2**30)
+    keys = []
+    for step in loader.steps(20):
+        keys += _keys([step])
+        assert len(list((tmp_path / "buffer").glob("*.tar"))) <= 4
+    assert keys == _keys(_loader(dataset, tmp_path / "local").steps(20))
+    memory.rm("/remote", recursive=True)
+
+
+def test_a_remote_shard_that_is_not_what_its_row_says_is_damaged(dataset, tmp_path):
+    memory = fsspec.filesystem("memory")
+    for path in dataset.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            if path.name == "000002-000000000002.tar":
+                data = data[:-1] + b"x"
+            memory.pipe(f"/flipped/{path.relative_to(dataset)}", data)
+    loader = _loader("memory://flipped", tmp_path, batch_images=5)
+    list(loader.steps(7))
+    assert loader.skipped_keys.keys() == {f"000002-000000000002.tar#{i}" for i in range(7)}
+    memory.rm("/flipped", recursive=True)
+
+
+def test_the_manifest_decides_what_exists(dataset, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    (copy / "shards" / "999999-ffffffffffff.tar").write_bytes(b"left over by a killed writer")
+    (copy / "manifest" / ".tmp-1.json").write_text("{")
+    assert read_manifest(str(copy)).n_samples == 35
+    row = copy / "manifest" / "000001-000000000001.json"
+    for field in ("pool", "fingerprint"):
+        before = row.read_text()
+        row.write_text(json.dumps({**json.loads(before), field: "b" * 64}))
+        with pytest.raises(ValueError, match=f"different {field}"):
+            read_manifest(str(copy))
+        row.write_text(before)
+    with pytest.raises(FileNotFoundError, match="no manifest"):
+        read_manifest(str(tmp_path / "nothing"))
+
+
+def test_shards_larger_than_a_batch_and_a_shard_of_one(tmp_path):  # parity 44
+    big = make_dataset(tmp_path / "big", shards=1, per_shard=11)
+    _, _, meta, arrays = _loader(big, tmp_path)._shards.read(0, 0)
+    members = {"png": b"x", "json": bytes(meta), "npz": bytes(arrays)}
+    write_shard(big, "000009-000000000009.tar", {"f" * 24: members})
+    loader = _loader(big, tmp_path, batch_images=4)
+    keys = _keys(loader.steps(3))
+    assert len(keys) == 12
+    assert loader.skipped_keys == {"f" * 24: "not_an_image"}

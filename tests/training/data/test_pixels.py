@@ -1,0 +1,107 @@
+"""Decoding and resizing against Pillow."""
+
+from __future__ import annotations
+
+import io
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from PIL import Image
+
+from pipeline import images
+from pipeline.images import BadSample
+from training.data import pixels
+
+
+def _picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _outcome(decode, data) -> torch.Tensor | str:
+    try:
+        return decode(data)
+    except BadSample as e:
+        return e.reason
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}])
+def test_jpegs_are_those_of_the_pipeline_to_the_last_bit(mode, options):
+    data = _encoded(_picture(61, 83).convert(mode), **options)
+    assert np.array_equal(pixels.decode(bytearray(data)).numpy(), images.decode(data)[0])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpegs_come_out_upright(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = _encoded(_picture(40, 72), exif=exif)
+    assert np.array_equal(pixels.decode(bytearray(data)).numpy(), images.decode(data)[0])
+
+
+def test_other_formats_and_reduced_sizes_are_left_to_pillow():
+    for data in (_encoded(_picture(30, 20), "PNG"), _encoded(_picture(30, 20), "WEBP")):
+        assert np.array_equal(pixels.decode(bytearray(data)).numpy(), images.decode(data)[0])
+    assert pixels.decode(bytearray(_encoded(_picture(400, 600))), min_short_side=90).shape == (100, 150, 3)
+
+
+def test_an_image_that_would_fill_the_memory_is_rejected():
+    data = bytearray(_encoded(_picture(64, 64)))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"  # height and width 65500
+    with pytest.raises(BadSample, match="too_large"):
+        pixels.decode(data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 3), st.integers(0, 10_000))
+def test_a_cut_jpeg_is_rejected_as_the_pipeline_does(seed, cut):
+    whole = _encoded(_picture(64, 64, seed))
+    broken = whole[: cut % len(whole)]
+    ours = _outcome(lambda b: pixels.decode(bytearray(b)), broken)
+    assert isinstance(ours, str)
+    assert ours == _outcome(images.decode, broken)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damage_is_rejected_or_gives_some_pixels(data):
+    whole = bytearray(_encoded(_picture(64, 64, seed=data.draw(st.integers(0, 3)))))
+    start = data.draw(st.integers(0, len(whole) - 1))
+    noise = data.draw(st.binary(min_size=1, max_size=40))
+    outcome = _outcome(pixels.decode, whole[:start] + noise + whole[start + len(noise) :])
+    assert isinstance(outcome, str) or outcome.shape[2] == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(*(st.integers(16, 120) for _ in range(4)))
+def test_resizing_is_pillows_up_to_rounding(height, width, new_height, new_width):
+    image = _picture(height, width)
+    want = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC)).astype(int)
+    off = np.abs(pixels.resize(torch.from_numpy(np.array(image)), new_height, new_width).numpy() - want)
+    assert off.shape == (new_height, new_width, 3)
+    assert off.max() <= 4
+    assert off.mean() < 0.5
+
+
+def test_a_buffer_holds_the_images_in_their_sizes_and_grows():
+    rng = np.random.default_rng(0)
+    shown = [
+        torch.from_numpy(rng.integers(0, 256, (h, w, 3), np.uint8)) for h, w in ((4, 6), (30, 20), (5, 5))
+    ]
+    buffer = pixels.PixelBuffer(80)  # room for the first
+    for image in shown:
+        buffer.add(image, *image.shape[:2])
+    buffer.add(shown[1], 15, 10)
+    want = [*shown, pixels.resize(shown[1], 15, 10)]
+    assert torch.equal(buffer.images(), torch.cat([image.flatten() for image in want]))
