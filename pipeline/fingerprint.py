@@ -19,7 +19,7 @@ from pipeline.sources import Source
 
 #: Settings that only say where and how fast; everything else changes bytes.
 RUNTIME_KEYS = ("out", "runtime", "reject_budget", "workers", "cpus_per_worker", "gpus_per_worker", "recheck")
-#: `kind` alone counts of the source: its input is compared by content (`listing`), so that a folder may move.
+#: `kind` alone counts of the source: its input is compared by content (`identity`), so that a folder may move.
 SOURCE_KEYS = ("kind", "limit", "max_pixels")
 POOL_FILES = ("aliases", "not_visible", "compounds", "extra_names", "templates")
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "spacy", "pillow")
@@ -45,7 +45,7 @@ def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     document = {
         "format_version": FORMAT_VERSION,
         "settings": values,
-        "input": source.listing(),
+        "input": source.identity(),
         "localizer": localizers.describe(settings.localizer),
         "teacher": teachers.describe(settings.teacher),
         "code": code_hash(),

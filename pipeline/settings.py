@@ -52,15 +52,6 @@ def validate(settings: BuildSettings) -> None:
     _require(0 <= s.reject_budget <= 1, "reject_budget", f"must be in [0, 1], is {s.reject_budget}")
     _require(s.workers >= 0, "workers", f"must not be negative, is {s.workers}")
     _require(s.threads >= 1, "threads", f"must be at least 1, is {s.threads}")
-    _require(s.source.limit >= 0, "source.limit", f"must not be negative, is {s.source.limit}")
-    if s.source.kind == "coco":
-        _require(s.source.images is not None, "source.images", "source.kind coco needs a folder of images")
-        _require(s.source.captions is not None, "source.captions", "source.kind coco needs a captions JSON")
-    if s.source.kind in ("webdataset", "parquet"):
-        _require(bool(s.source.urls), "source.urls", f"source.kind {s.source.kind} needs at least one file")
-    if s.source.kind == "shapes":
-        _require(s.source.count >= 1, "source.count", f"must be at least 1, is {s.source.count}")
-        _require(32 <= s.source.size <= 2048, "source.size", f"must be 32 to 2048 pixels, is {s.source.size}")
     _require(s.localizer.max_proposals >= 1, "localizer.max_proposals", "must be at least 1")
     _require(
         0 < s.localizer.nms_iou <= 1, "localizer.nms_iou", f"must be in (0, 1], is {s.localizer.nms_iou}"

@@ -50,7 +50,9 @@ class Plan:
     def write(source: Source, samples_per_shard: int, limit: int, out: str) -> Plan:
         """Indexes the source and writes `plan/plan.parquet`, then `plan/plan.json` (which makes it exist)."""
         parts: list[Part] = []
-        rows = _marked_duplicates(itertools.islice(source.index(), limit or None))
+        rows = _marked_duplicates(
+            itertools.islice((row for unit in source.units() for row in source.index(unit)), limit or None)
+        )
         with (
             storage.atomic_write(storage.join(out, "plan", "plan.parquet")) as f,
             pq.ParquetWriter(f, records.INDEX) as writer,
@@ -97,7 +99,14 @@ def _marked_duplicates(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any
 def _content_hash(rows: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256()
     for r in rows:
-        place = r["url"].rsplit("/", 1)[-1]
-        identity = [r["source_key"], place, r["offset"], r["n_bytes"], r["row"], r["captions"], r["problem"]]
+        identity = [
+            r["source_key"],
+            r["location"],
+            r["offset"],
+            r["n_bytes"],
+            r["row"],
+            r["captions"],
+            r["problem"],
+        ]
         digest.update(json.dumps(identity, ensure_ascii=False).encode())
     return digest.hexdigest()[:12]

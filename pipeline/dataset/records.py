@@ -13,19 +13,21 @@ import pyarrow as pa
 
 FORMAT_VERSION = 1
 
-#: What a source knows of a sample before its image is read. `url` names the file that holds it, `offset`/`n_bytes`
-#: the byte range of the image in it (offset -1: the whole file, n_bytes its size; `row` >= 0: a row of a parquet
-#: file or an index of a generated world). `captions` holds every caption of the image that is not blank, in source order.
-#: `problem` is empty, or the reason why this sample will be rejected (duplicate_key, no_caption, ...).
+#: What a source knows of a sample before its image is read. `location` names the file that holds it, relative to the
+#: source's root, `offset`/`n_bytes` the byte range of the image in it (offset -1: the whole file, n_bytes its size;
+#: `row` >= 0: a row of a parquet file or an index of a generated world). `captions` holds every caption of the image that
+#: is not blank, in source order. `problem` is empty, or "reason: detail" of why this sample will be rejected; a row of a
+#: damaged file may stand for several samples (`n_samples`).
 INDEX = pa.schema(
     [
         pa.field("source_key", pa.string(), nullable=False),
-        pa.field("url", pa.string(), nullable=False),
+        pa.field("location", pa.string(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("n_bytes", pa.int64(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
         pa.field("captions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
         pa.field("problem", pa.string(), nullable=False),
+        pa.field("n_samples", pa.int64(), nullable=False),
     ]
 )
 

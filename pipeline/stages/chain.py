@@ -88,7 +88,7 @@ class Read:
         return {
             "key": records.sample_key(row["source_key"], image),
             "source_key": row["source_key"],
-            "source": row["url"].rsplit("/", 1)[-1],
+            "source": row["location"].rsplit("/", 1)[-1],
             "image": image,
             "captions": row["captions"],
             "mentioned": self._pool.ids_of(row["mentions"]),
