@@ -62,7 +62,9 @@ def region_embedding_arrays(regions: np.ndarray, form: str) -> dict[str, np.ndar
     """Embeddings [R, D] as they are stored, unit rows: form none, fp16, or int8 with one scale a region."""
     if form == "none":
         return {}
-    unit = regions / np.maximum(np.linalg.norm(regions, axis=1, keepdims=True), 1e-12)
+    import torch  # here: readers need none
+
+    unit = torch.nn.functional.normalize(torch.as_tensor(regions), dim=1).numpy()
     if form == "fp16":
         return {"region_embeddings": unit.astype(np.float16)}
     scales = np.maximum(np.abs(unit).max(axis=1), 1e-12).astype(np.float32) / 127
