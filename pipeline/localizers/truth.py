@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
+import storage
 from pipeline.localizers import Proposals
 from pipeline.localizers.select import whole_image
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.networks.weights_files import read_bytes
 from world import scenes
 
 #: Objectness of a true box (sigmoid: 0.99995).
@@ -42,7 +43,7 @@ class GroundTruth:
 
 def read_coco_boxes(url: str) -> dict[str, np.ndarray]:
     """COCO instances JSON -> boxes by file name, by its stem and by image id; largest first, crowds left out."""
-    data = json.loads(read_bytes(url))
+    data = json.loads(storage.read_bytes(url))
     found: dict[int, list[tuple[float, int, list[float]]]] = {}
     sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
     for annotation in data["annotations"]:
@@ -94,8 +95,14 @@ def _checked(images: list[np.ndarray], keys: list[str] | None) -> list[str]:
     return keys
 
 
-def load_truth(settings: LocalizerSettings) -> GroundTruth | SceneTruth:
-    """The boxes of `settings.truth` (COCO instances JSON), or the synthetic scenes' own."""
+def load(settings: LocalizerSettings, device: str) -> GroundTruth | SceneTruth:
+    """The boxes of `settings.truth` (COCO instances JSON), or the synthetic scenes' own; the device does not matter."""
     if settings.truth is None:
         return SceneTruth(settings.max_proposals)
     return GroundTruth(read_coco_boxes(settings.truth), settings.max_proposals)
+
+
+def describe(settings: LocalizerSettings) -> dict[str, Any]:
+    """How many boxes are kept, and the file they come from."""
+    weights = storage.sha256(settings.truth) if settings.truth else "shapes"
+    return {"max_proposals": settings.max_proposals, "weights": weights}
