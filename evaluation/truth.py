@@ -8,116 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from evaluation.coco_names import BASE, NOVEL
+from evaluation.settings import TruthSettings
 from pipeline.images import decode
 from world import scenes
-
-#: The open-vocabulary split of COCO's names (Zareian et al., OVR-CNN, CVPR 2021): 48 base, 17 novel.
-COCO_NOVEL = frozenset(
-    [
-        "airplane",
-        "bus",
-        "cat",
-        "dog",
-        "cow",
-        "elephant",
-        "umbrella",
-        "tie",
-        "snowboard",
-        "skateboard",
-        "cup",
-        "knife",
-        "cake",
-        "couch",
-        "keyboard",
-        "sink",
-        "scissors",
-    ]
-)
-COCO_BASE = frozenset(
-    [
-        "person",
-        "bicycle",
-        "car",
-        "motorcycle",
-        "train",
-        "truck",
-        "boat",
-        "bench",
-        "bird",
-        "horse",
-        "sheep",
-        "bear",
-        "zebra",
-        "giraffe",
-        "backpack",
-        "handbag",
-        "suitcase",
-        "frisbee",
-        "skis",
-        "kite",
-        "surfboard",
-        "bottle",
-        "fork",
-        "spoon",
-        "bowl",
-        "banana",
-        "apple",
-        "sandwich",
-        "orange",
-        "broccoli",
-        "carrot",
-        "pizza",
-        "donut",
-        "chair",
-        "bed",
-        "toilet",
-        "tv",
-        "laptop",
-        "mouse",
-        "remote",
-        "microwave",
-        "oven",
-        "toaster",
-        "refrigerator",
-        "book",
-        "clock",
-        "vase",
-        "toothbrush",
-    ]
-)
-
-
-@dataclass(frozen=True)
-class TruthSettings:
-    """Which images with known objects to measure on.
-
-    Attributes:
-        kind: shapes (synthetic scenes) | coco (a folder of images and an instances JSON; LVIS's too)
-        seed: seed of the scenes (kind: shapes)
-        first: number of the first scene (kind: shapes)
-        count: number of scenes (kind: shapes); of images, in the file's order (kind: coco; 0: all)
-        size: side of a scene in pixels (kind: shapes)
-        images: folder of the images (kind: coco)
-        instances: instances JSON (kind: coco)
-        captions: captions JSON, for retrieval (kind: coco); none: no retrieval
-        classes: all | ovr (COCO's 48 base and 17 novel names; the other 15 are left out)
-        uncaptioned: only images that the captions JSON does not name (kind: coco), e.g. those no pair was made of
-    """
-
-    kind: Literal["shapes", "coco"] = "shapes"
-    seed: int = 900
-    first: int = 0
-    count: int = 0
-    size: int = scenes.SIZE
-    images: str | None = None
-    instances: str | None = None
-    captions: str | None = None
-    classes: Literal["all", "ovr"] = "all"
-    uncaptioned: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,11 +49,9 @@ def in_memory(truth: TruthSet) -> TruthSet:
 
 
 def load(settings: TruthSettings) -> TruthSet:
-    """The set that the settings describe. Raises ValueError for missing settings."""
+    """The set that the settings describe. Raises ValueError where the files hold no object to measure on."""
     if settings.kind == "shapes":
         return shapes_truth(settings.seed, settings.first, settings.count or 500, settings.size)
-    if not settings.images or not settings.instances:
-        raise ValueError("truth.images and truth.instances: kind coco needs both")
     return coco_truth(settings)
 
 
@@ -190,11 +86,9 @@ def coco_truth(settings: TruthSettings) -> TruthSet:
     data = json.loads(Path(str(settings.instances)).read_text())
     categories = sorted(data["categories"], key=lambda c: c["id"])
     if settings.classes == "ovr":
-        categories = [c for c in categories if c["name"] in COCO_BASE | COCO_NOVEL]
+        categories = [c for c in categories if c["name"] in BASE | NOVEL]
     place = {c["id"]: i for i, c in enumerate(categories)}
-    novel = np.array(
-        [c["frequency"] == "r" if "frequency" in c else c["name"] in COCO_NOVEL for c in categories]
-    )
+    novel = np.array([c["frequency"] == "r" if "frequency" in c else c["name"] in NOVEL for c in categories])
     boxes: dict[int, list[list[float]]] = defaultdict(list)
     labels: dict[int, list[int]] = defaultdict(list)
     for a in data["annotations"]:
@@ -224,7 +118,7 @@ def _coco_image(
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     scaled = corners / ([image["width"], image["height"]] * 2)
     return TrueImage(
-        f"coco/{name}",
+        name,
         partial(_read, folder / name),
         captions,
         scaled.clip(0, 1).astype(np.float32),

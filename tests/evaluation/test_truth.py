@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation import truth
-from evaluation.truth import TruthSettings
+from evaluation import coco_names, truth
+from evaluation.settings import TruthSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.sources.shapes import ShapesSource
 from world import scenes
@@ -60,8 +60,8 @@ def test_coco_boxes_and_split(tmp_path: Path):
 
 
 def test_the_open_vocabulary_split_leaves_fifteen_names_out(tmp_path: Path):  # parity 55
-    assert (len(truth.COCO_BASE), len(truth.COCO_NOVEL)) == (48, 17)
-    assert not truth.COCO_BASE & truth.COCO_NOVEL
+    assert (len(coco_names.BASE), len(coco_names.NOVEL)) == (48, 17)
+    assert not coco_names.BASE & coco_names.NOVEL
     base = _coco(tmp_path)
     known = truth.load(TruthSettings("coco", images=base.images, instances=base.instances, classes="ovr"))
     assert known.names == ["person", "cat"]
@@ -92,4 +92,4 @@ def test_rare_classes_of_lvis_are_novel(tmp_path: Path):  # parity 55
 
 def test_missing_settings_are_refused():
     with pytest.raises(ValueError, match=r"truth\.images"):
-        truth.load(TruthSettings("coco"))
+        TruthSettings("coco")
