@@ -13,19 +13,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pipeline.stages.commit import Commit
+from pipeline.stages.read_shard import ReadShard
+from pipeline.stages.relabel import Relabel
 
 from evaluation import truth
 from evaluation.metrics.boxes import best_match
 from evaluation.metrics.pairs import MATCHED
 from evaluation.pair_report import concept_ids
-from evaluation.settings import TruthSettings
 from pipeline.align import Alignment
 from pipeline.dataset import concepts, records, sample
 from pipeline.dataset.npz import read_npz
 from pipeline.stages.chain import Job, Payload
-from pipeline.stages.commit import Commit
-from pipeline.stages.read_shard import ReadShard
-from pipeline.stages.relabel import Relabel
 
 #: Captions come from the image so many places further on in the shard.
 SHUFFLE_STEP = 7
