@@ -9,6 +9,7 @@ from evaluation import model_report, pair_report, truth
 from evaluation.metrics import boxes
 from evaluation.settings import EvaluateSettings
 from pipeline import localizers
+from pipeline.dataset import Dataset
 
 
 def evaluate(settings: EvaluateSettings) -> dict:
@@ -17,7 +18,7 @@ def evaluate(settings: EvaluateSettings) -> dict:
         torch.set_num_threads(settings.threads)
     known = truth.load(settings.truth)
     if settings.dataset:
-        return pair_report.pair_report(settings.dataset, known)
+        return pair_report.pair_report(Dataset.open(settings.dataset), known)
     return measure(settings, known)
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import storage
-from evaluation import truth
 from evaluation.metrics.intervals import mean_interval
 from evaluation.studies.settings import ARMS, Arm, LabelStudySettings
 from evaluation.studies.students import Map, StudentRun, examiner_of, train_all
@@ -39,10 +38,9 @@ def run(settings: LabelStudySettings, map: Map = map) -> None:
 
 def write_variants(settings: LabelStudySettings) -> None:
     """The datasets of all arms, each written once."""
-    known = truth.load(settings.truth) if "oracle" in settings.arms else None
     for arm in (ARMS[name] for name in settings.arms):
-        threshold = threshold_of(settings, arm)
-        write_variant(settings.dataset, data_of(settings, arm), arm.variant, known, threshold=threshold)
+        out, threshold = data_of(settings, arm), threshold_of(settings, arm)
+        write_variant(settings.dataset, out, arm.variant, settings.truth, threshold=threshold)
 
 
 def run_for(settings: LabelStudySettings, name: str, seed: int) -> StudentRun:

@@ -6,10 +6,11 @@ dataset like any other: `verify` calls it whole, and the same call goes on where
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +18,24 @@ from pipeline.stages.commit import Commit
 from pipeline.stages.read_shard import ReadShard
 from pipeline.stages.relabel import Relabel
 
-from evaluation import truth
+import storage
 from evaluation.metrics.boxes import best_match
 from evaluation.metrics.pairs import MATCHED
 from evaluation.pair_report import concept_ids
+from evaluation.settings import TruthSettings
+from evaluation.truth import load as load_truth
 from pipeline.align import Alignment
-from pipeline.dataset import concepts, records, sample
+from pipeline.build import Runner
+from pipeline.dataset import Dataset, concepts, records, sample
 from pipeline.dataset.npz import read_npz
+from pipeline.relabel import derive
+from pipeline.run_local import LocalRunner
+from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload
 
 #: Captions come from the image so many places further on in the shard.
 SHUFFLE_STEP = 7
+_NONE = np.zeros((0, 4), np.float32)
 
 
 class ShuffleCaptions:
@@ -48,10 +56,25 @@ class ShuffleCaptions:
         )
 
 
+@dataclass(frozen=True)
+class Known:
+    """What `TrueLabels` is given: what the dataset was made of."""
+
+    truth: TruthSettings
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values that change with the true labels, and not with the place where they lie."""
+        values = dataclasses.asdict(self.truth)
+        instances = values.pop("instances")
+        for name in ("images", "captions"):
+            values.pop(name)
+        return values | {"instances": storage.sha256(storage.absolute(instances)) if instances else None}
+
+
 class TrueLabels:
     """The true name on every region that overlaps an object with IoU above 0.5, and nothing on the others.
 
-    job.options: the `TruthSettings` of what the dataset was made of. Raises ValueError for an image that it lacks.
+    job.options: `Known`. An image that the truth lacks has no object; raises ValueError for a part of which it has none.
     """
 
     name = "truth"
@@ -59,24 +82,29 @@ class TrueLabels:
     writes = records.ANNOTATED
 
     def __init__(self, job: Job):
-        known = truth.load(job.options)
+        known = load_truth(job.options.truth)
         pool = concepts.load_pool(job.layout)
         self._names = pool.names
         self._images = {image.key: image for image in known.images}
         self._ids = concept_ids(known.names, pool)
 
     def __call__(self, payload: Payload) -> pa.Table:
-        return pa.Table.from_pylist([self._row(row) for row in payload.table.to_pylist()], self.writes)
-
-    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-        meta, arrays = json.loads(row["meta"]), read_npz(row["arrays"])
-        image = self._images.get(meta["source_key"])
-        if image is None:
+        rows = payload.table.to_pylist()
+        metas = [json.loads(row["meta"]) for row in rows]
+        keys = [meta["source_key"] for meta in metas]
+        if keys and not any(key in self._images for key in keys):
             raise ValueError(
-                f"the truth lacks '{meta['source_key']}' of the dataset; it has '{next(iter(self._images), '')}'"
+                f"the truth knows none of the part's images, e.g. '{keys[0]}'; it has '{next(iter(self._images), '')}'"
             )
-        overlap, index = best_match(arrays["boxes_xyxy_norm"], image.boxes_xyxy_norm)
-        label = self._ids[image.labels[index]] if len(image.labels) else np.full(len(overlap), -1)
+        labelled = [self._row(row, meta) for row, meta in zip(rows, metas, strict=True)]
+        return pa.Table.from_pylist(labelled, self.writes)
+
+    def _row(self, row: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+        arrays = read_npz(row["arrays"])
+        image = self._images.get(meta["source_key"])
+        boxes, labels = (image.boxes_xyxy_norm, image.labels) if image else (_NONE, _NONE[:, 0].astype(int))
+        overlap, index = best_match(arrays["boxes_xyxy_norm"], boxes)
+        label = self._ids[labels[index]] if len(labels) else np.full(len(overlap), -1)
         alignment = certain(arrays["topk_ids"], np.where(overlap > MATCHED, label, -1))
         arrays = arrays | sample.alignment_arrays(alignment, len(self._names))
         meta["pairs"] = sample.pair_rows(arrays, alignment, self._names)
@@ -127,6 +155,46 @@ VARIANTS: dict[str, Variant] = {
     "swapped-oracle": Variant("caption", (ReadShard, Relabel, TrueLabels, SwapAxes, Commit)),
     "shuffled": Variant("caption", (ReadShard, ShuffleCaptions, Relabel, Commit)),
 }
+
+
+def write_variant(
+    dataset: str,
+    out: str,
+    variant: str,
+    truth: TruthSettings | None = None,
+    runner: Runner | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Writes the variant of `dataset` to `out`, or completes it; returns the summary of the new dataset.
+
+    dataset: needs stored region embeddings. truth: what it was made of, for `oracle`. runner: None is this process.
+    changes: fields of AlignSettings, e.g. threshold. Raises ValueError and whatever `pipeline.relabel.derive` raises.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant: '{variant}' is none of {', '.join(VARIANTS)}")
+    chosen = VARIANTS[variant]
+    if chosen.needs_truth and truth is None:
+        raise ValueError(f"variant {variant}: needs the truth")
+    was = from_document(BuildSettings, Dataset.open(dataset).settings)
+    align = replace(was.align, policy=chosen.policy, **changes)
+    settings = replace(was, out=out, align=align, runtime="local" if runner is None else was.runtime)
+    options = Known(truth) if chosen.needs_truth and truth else None
+    return derive(
+        dataset, settings, chosen.stages, runner or LocalRunner(), f"variant {variant}", options=options
+    )
+
+
+S = TypeVar("S")
+
+
+def from_document(kind: type[S], document: dict[str, Any]) -> S:
+    """A settings dataclass from its fields as JSON or YAML values. Raises TypeError for a field that it lacks."""
+    hints = get_type_hints(kind)
+    nested = {
+        k: from_document(hints[k], v) if dataclasses.is_dataclass(hints.get(k)) else v
+        for k, v in document.items()
+    }
+    return kind(**nested)
 
 
 def certain(ids: np.ndarray, labels: np.ndarray) -> Alignment:
