@@ -71,6 +71,7 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
         planning.heal_units(settings, source, plan, todo, runner.map)
         job = _job(settings, layout, identity, token, source.root)
         run = run_parts(BUILD, settings, plan, todo, job, runner)
+        storage.require_claim(layout.url, token)
         summary = finish(settings, plan, identity, run)
     log.info("done in %.1f s", time.time() - started)
     return summary

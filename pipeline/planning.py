@@ -6,14 +6,12 @@ it when. The driver holds a record a unit and a row a part.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import storage
 from concept_pool.count import Counts
@@ -95,7 +93,7 @@ def total_counts(layout: Layout, plan: Plan, run: Map) -> Counts:
         urls, level = list(run(partial(_merge_one, layout), work)), level + 1
     total = Counts()
     for url in urls:
-        total.merge(Counts.from_table(pq.ParquetFile(io.BytesIO(storage.read_bytes(url))).read()))
+        total.merge(Counts.from_table(storage.read_table(url)))
     return total
 
 
@@ -119,9 +117,10 @@ def why_no_concepts(settings: BuildSettings, plan: Plan, run: Map) -> str:
 
 def _problems(layout: Layout, unit: int) -> tuple[int, dict[str, tuple[int, str]]]:
     """Usable samples of a unit, and reason -> how many it costs and an example."""
-    file = pq.ParquetFile(io.BytesIO(storage.read_bytes(layout.unit_index(unit))))
-    n_usable, found = 0, {}
-    for row in file.read(columns=["source_key", "problem", "n_samples"]).to_pylist():
+    table = storage.read_table(layout.unit_index(unit), ["source_key", "problem", "n_samples"])
+    n_usable = 0
+    found: dict[str, tuple[int, str]] = {}
+    for row in table.to_pylist():
         reason = row["problem"].partition(": ")[0]
         if not reason:
             n_usable += 1

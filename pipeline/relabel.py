@@ -103,6 +103,7 @@ def derive(
 
         job = Job(settings, layout.url, identity, token, dataset=source.url, options=options)
         run = run_parts(stages, settings, plan, todo, job, runner)
+        storage.require_claim(layout.url, token)
         return finish(settings, plan, identity, run)
 
 

@@ -62,7 +62,7 @@ class RayRunner:
 
     def _run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
         rows = [{"payload": to_bytes(Payload.start(part))} for part in parts]
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+        dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
         for position, stage in enumerate(stages):
             dataset = dataset.map_batches(
                 _Actor,

@@ -31,8 +31,10 @@ class Refused(ValueError):
 
 @contextlib.contextmanager
 def held(layout: Layout) -> Iterator[str]:
-    """The claim on the dataset's folder while its body runs; gives its token. Raises ValueError where another has it."""
-    yield ""
+    """The claim on the dataset's folder while the body runs; gives its token. Raises `storage.Claimed` (a ValueError) where
+    another program has it."""
+    with storage.Claim.acquire(layout.url, {"program": "regionpairs"}) as claim:
+        yield claim.token
 
 
 def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
@@ -43,7 +45,7 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     """
     files = storage.tree(layout.url)
     ours = sorted(name for name in files if is_ours(name))
-    foreign = sorted(name for name in files if not is_ours(name) and not name.startswith(".claim"))
+    foreign = sorted(name for name in files if not is_ours(name) and not storage.is_litter(name))
     committed = any(name.startswith("manifest/") for name in ours)
     if "fingerprint.json" in files:
         was = _fingerprint(layout)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import storage
 from pipeline.dataset import records
@@ -69,9 +66,7 @@ def _is_row(row: Any, part: str) -> bool:
 
 def read_rows(layout: Layout, parts: Sequence[str]) -> Iterator[dict[str, Any] | None]:
     """`read_row` of every part, in order, some at once."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(parts), 4096):
-            yield from pool.map(lambda part: read_row(layout, part), parts[start : start + 4096])
+    return storage.map_threads(lambda part: read_row(layout, part), parts, THREADS)
 
 
 def committed(layout: Layout) -> list[str]:
@@ -85,13 +80,11 @@ def committed(layout: Layout) -> list[str]:
 def read_table(layout: Layout) -> pa.Table | None:
     """`manifest.parquet`, as `records.MANIFEST`; None where the build has not finished. ValueError for a damaged one."""
     try:
-        data = storage.read_bytes(layout.manifest)
+        return storage.read_table(layout.manifest).cast(records.MANIFEST)
     except FileNotFoundError:
         return None
-    try:
-        return pq.ParquetFile(io.BytesIO(data)).read().cast(records.MANIFEST)
-    except (pa.ArrowException, ValueError, OSError) as e:
-        raise ValueError(f"{layout.manifest} is damaged: {str(e)[:200]}") from e
+    except pa.ArrowException as e:
+        raise ValueError(f"{layout.manifest} is damaged: {' '.join(str(e).split())[:200]}") from e
 
 
 def rows_of(layout: Layout) -> pa.Table:

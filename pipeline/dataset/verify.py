@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 from collections import Counter
@@ -169,7 +168,7 @@ def _index_faults(layout: Layout, data: bytes, row: dict[str, Any]) -> Iterator[
     if hashlib.sha256(index).hexdigest() != row["index_sha256"]:
         yield f"damaged: {name}: its sha256 is not the manifest's"
         return
-    for entry in pq.ParquetFile(io.BytesIO(index)).read().to_pylist():
+    for entry in pq.ParquetFile(pa.BufferReader(index)).read().to_pylist():
         for member in ("image", "json", "npz"):
             extension = entry["extension"] if member == "image" else member
             header = data[entry[f"{member}_offset"] - 512 : entry[f"{member}_offset"]][:100].rstrip(b"\0")
@@ -222,7 +221,7 @@ class _Sums:
 def _table_faults(url: str, rows: list[dict[str, Any]], schema: pa.Schema) -> Iterator[str]:
     name = url.rsplit("/", 1)[-1]
     try:
-        found = pq.ParquetFile(io.BytesIO(storage.read_bytes(url))).read()
+        found = storage.read_table(url)
     except FileNotFoundError:
         yield f"missing: {name} (the build has not finished)"
         return

@@ -6,6 +6,7 @@ import time
 
 import pyarrow as pa
 
+import storage
 from pipeline.dataset import records, shards
 from pipeline.stages.chain import Job, Payload
 
@@ -22,6 +23,7 @@ class Commit:
 
     def __call__(self, payload: Payload) -> pa.Table:
         started = time.perf_counter()
+        storage.require_claim(self._job.out, self._job.claim)
         row = shards.commit(
             self._job.layout,
             payload.part.name,

@@ -66,7 +66,7 @@ def index_unit(
 
 def mark_unit(settings: BuildSettings, layout: Layout, number: int, duplicates: list[int]) -> UnitRecord:
     """Marks rows of an indexed unit, by number, as `duplicate_key`, and counts its captions again without them."""
-    rows = pq.ParquetFile(io.BytesIO(storage.read_bytes(layout.unit_index(number)))).read().to_pylist()
+    rows = storage.read_table(layout.unit_index(number)).to_pylist()
     for row in duplicates:
         rows[row]["problem"] = "duplicate_key"
     return _write(settings, layout, number, rows, duplicates=True)
@@ -88,9 +88,9 @@ def duplicates_across(layout: Layout, units: list[int], share: int, n_shares: in
     seen: set[bytes] = set()
     found: dict[int, list[int]] = {}
     for unit in units:
-        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(layout.unit_index(unit))))
         own = set()
-        for row, record in enumerate(file.read(columns=list(_KEYS)).to_pylist()):
+        keys = storage.read_table(layout.unit_index(unit), _KEYS)
+        for row, record in enumerate(keys.to_pylist()):
             digest = key_digest(record["source_key"])
             if record["problem"] or int.from_bytes(digest[:4], "big") % n_shares != share:
                 continue
@@ -109,7 +109,7 @@ def merge_counts(layout: Layout, urls: list[str], target: str) -> str:
     """Merges tables of counts into one file; returns its URL."""
     total = Counts()
     for url in urls:
-        total.merge(Counts.from_table(pq.ParquetFile(io.BytesIO(storage.read_bytes(url))).read()))
+        total.merge(Counts.from_table(storage.read_table(url)))
     _write_table(target, total.to_table())
     return target
 
