@@ -46,7 +46,8 @@ CODE = {
     "world": ("",),
     "pipeline": (
         "sources", "localizers", "teachers", "networks", "stages", "align.py", "images.py", "rejects.py",
-        "planning.py", "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+        "orientation.py", "coco.py", "planning.py",
+        "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     ),
 }  # fmt: skip
 
