@@ -20,10 +20,10 @@ from jobs.build_pairs import main
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
 from pipeline.dataset import shards
+from pipeline.dataset.layout import Layout
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.verify import verify
 from pipeline.run_local import LocalRunner
-from pipeline.dataset.layout import Layout
 from pipeline.stages import BUILD, RELABEL
 from pipeline.stages.chain import BrokenChain, check_chain
 from pipeline.stages.commit import Commit
@@ -83,7 +83,14 @@ def test_the_pool_holds_the_nouns_of_the_captions(tmp_path, source):
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path, source, workers):
     build(worlds.settings(tmp_path / "a", source), LocalRunner())
     build(worlds.settings(tmp_path / "b", source, workers=workers), LocalRunner())
-    for pattern in ("shards/*.tar", "*.parquet", "concept_pool/*", "plan/*.parquet", "plan/index/*", "index/*"):
+    for pattern in (
+        "shards/*.tar",
+        "*.parquet",
+        "concept_pool/*",
+        "plan/*.parquet",
+        "plan/index/*",
+        "index/*",
+    ):
         assert worlds.hashes(tmp_path / "a", pattern) == worlds.hashes(tmp_path / "b", pattern)
 
 
