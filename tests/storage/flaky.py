@@ -31,7 +31,13 @@ class Flaky(AbstractFileSystem):
         path = self._strip_protocol(path)
         if path in self.store:
             data, time = self.store[path]
-            return {"name": path, "type": "file", "size": len(data), "LastModified": time, "ETag": f'"{hash(data)}"'}
+            return {
+                "name": path,
+                "type": "file",
+                "size": len(data),
+                "LastModified": time,
+                "ETag": f'"{hash(data)}"',
+            }
         if any(name.startswith(path + "/") for name in self.store):
             return {"name": path, "type": "directory", "size": 0}
         raise FileNotFoundError(path)
@@ -39,15 +45,20 @@ class Flaky(AbstractFileSystem):
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         self._asked("ls")
         root = self._strip_protocol(path) + "/"
-        found = {}
+        found: dict[tuple[str, str], Any] = {}
         for name, (data, time) in self.store.items():
             if name.startswith(root):
                 first, slash, _rest = name[len(root) :].partition("/")
                 kind = "directory" if slash else "file"
-                found[root + first] = {"name": root + first, "type": kind, "size": len(data), "LastModified": time}
+                found[first, kind] = {
+                    "name": root + first,
+                    "type": kind,
+                    "size": len(data),
+                    "LastModified": time,
+                }
         if not found:
             raise FileNotFoundError(path)
-        return list(found.values()) if detail else list(found)
+        return [e if detail else e["name"] for e in found.values()]
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         self._asked("cat_file")

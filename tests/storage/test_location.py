@@ -200,7 +200,10 @@ def test_addresses_below_the_root_are_joined():
         ("s3://bucket/a?b#c@d.jpg", "s3://bucket/a?b#c@d.jpg"),
         ("s3://bucket/cat.jpg?X-Amz-Credential=A&X-Amz-Signature=SECRET", "s3://bucket/cat.jpg"),
         ("sftp://user:SECRET@host/x", "sftp://host/x"),
-        ("abfs://container@account.dfs.core.windows.net/x", "abfs://container@account.dfs.core.windows.net/x"),
+        (
+            "abfs://container@account.dfs.core.windows.net/x",
+            "abfs://container@account.dfs.core.windows.net/x",
+        ),
         ("cat.jpg?X-Amz-Credential=A&X-Amz-Signature=SECRET", "cat.jpg"),
         ("cat.jpg?x=1&sig=SECRET", "cat.jpg"),
         ("https://SECRET@host", "https://host"),
@@ -210,5 +213,7 @@ def test_addresses_below_the_root_are_joined():
 def test_secrets_are_taken_out(url, shown):
     assert storage.redacted(url) == shown
     assert storage.redacted(shown) == shown
-    assert storage.redacted_text(f"403, url='{url}' failed") == f"403, url='{shown}' failed" or "://" not in url
+    assert (
+        storage.redacted_text(f"403, url='{url}' failed") == f"403, url='{shown}' failed" or "://" not in url
+    )
     assert "SECRET" not in storage.redacted_text(f"see {url}, and <{url}>") or "://" not in url
