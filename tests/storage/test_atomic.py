@@ -48,10 +48,14 @@ def test_a_file_is_seen_whole_or_not_at_all(root):
 def test_after_an_exception_nothing_is_published_ever(root, error, n_bytes):
     url = storage.join(root, "a")
     storage.write_bytes(url, b"the one before")
-    with pytest.raises(type(error)), storage.atomic_write(url) as f:
-        f.write(b"x" * n_bytes)
-        raise error
-    del f
+
+    def write():
+        with storage.atomic_write(url) as f:
+            f.write(b"x" * n_bytes)
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
     gc.collect()
     assert storage.tree(root) == {"a": 14}
 
