@@ -14,9 +14,6 @@ from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 import pyarrow as pa
-from pipeline.stages.commit import Commit
-from pipeline.stages.read_shard import ReadShard
-from pipeline.stages.relabel import Relabel
 
 import storage
 from evaluation.metrics.boxes import best_match
@@ -32,6 +29,9 @@ from pipeline.relabel import derive
 from pipeline.run_local import LocalRunner
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload
+from pipeline.stages.commit import Commit
+from pipeline.stages.read_shard import ReadShard
+from pipeline.stages.relabel import Relabel
 
 #: Captions come from the image so many places further on in the shard.
 SHUFFLE_STEP = 7

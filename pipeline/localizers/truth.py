@@ -102,8 +102,8 @@ def _checked(images: list[np.ndarray], keys: list[str] | None) -> list[str]:
     return keys
 
 
-def load_truth(settings: LocalizerSettings) -> GroundTruth | SceneTruth:
-    """The boxes of `settings.truth` (COCO instances JSON), or the synthetic scenes' own."""
+def load(settings: LocalizerSettings, device: str) -> GroundTruth | SceneTruth:
+    """The boxes of `settings.truth` (COCO instances JSON), or the synthetic scenes' own; the device does not matter."""
     if settings.truth is None:
         return SceneTruth(settings.max_proposals)
     return GroundTruth(read_coco_boxes(storage.absolute(settings.truth)), settings.max_proposals)
