@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import storage
 from pipeline.dataset import Dataset, Sample, ShardRow
-from pipeline.dataset.random_access import ShardIndex
+from pipeline.dataset.random_access import ShardIndex, parse_index
 
 
 def spread(shards: Sequence[ShardRow], n: int) -> list[tuple[ShardRow, int]]:
@@ -31,19 +31,23 @@ def read(dataset: Dataset, chosen: Sequence[tuple[ShardRow, int]]) -> Iterator[S
     places: dict[str, list[int]] = {}
     for shard, position in chosen:
         places.setdefault(shard.name, []).append(position)
-    for number, shard in enumerate(dataset.shards):
+    for shard in dataset.shards:
         if shard.name in places:
-            index = dataset.shard_index(number)
+            index = _index(shard)
             for position in places[shard.name]:
                 yield from _range(shard, index, position, position + 1)
 
 
-def read_first(dataset: Dataset, shard: ShardRow, n: int, max_bytes: int) -> Iterator[Sample]:
+def read_first(shard: ShardRow, n: int, max_bytes: int) -> Iterator[Sample]:
     """The first samples of a shard, at most `n` and at least one, in one byte range of about `max_bytes` at most."""
-    index = dataset.shard_index(dataset.shards.index(shard))
+    index = _index(shard)
     ends = index.offsets.max(axis=1)
     fitting = int((ends - index.offsets[0].min() <= max_bytes).sum())
     yield from _range(shard, index, 0, max(1, min(n, fitting)))
+
+
+def _index(shard: ShardRow) -> ShardIndex:
+    return parse_index(storage.read_bytes(shard.index_url), shard)
 
 
 def _range(shard: ShardRow, index: ShardIndex, first: int, stop: int) -> Iterator[Sample]:

@@ -16,7 +16,10 @@ def extremes(seen: Sequence[Seen]) -> list[tuple[str, list[Seen]]]:
     found = [
         ("Most certain", _first(with_pairs, lambda s: -s.confidence)),
         ("Least certain", _first(with_pairs, lambda s: s.confidence)),
-        ("Teacher and caption disagree", [s for s in _first(named, lambda s: -disagreement(s)) if disagreement(s) > 0]),
+        (
+            "Teacher and caption disagree",
+            [s for s in _first(named, lambda s: -disagreement(s)) if disagreement(s) > 0],
+        ),
         ("Densest", _first(with_pairs, lambda s: -int(s.kept.sum()))),
         ("Emptiest", _first(with_pairs, lambda s: int(s.kept.sum()))),
     ]
@@ -25,7 +28,11 @@ def extremes(seen: Sequence[Seen]) -> list[tuple[str, list[Seen]]]:
 
 def disagreement(s: Seen) -> float:
     """Probability that the pairs give to names their captions do not mention, a pair, in [0, 1]."""
-    strange = [p for p, label, kept in zip(s.probabilities, s.labels, s.kept, strict=True) if kept and label not in s.mentioned]
+    strange = [
+        p
+        for p, label, kept in zip(s.probabilities, s.labels, s.kept, strict=True)
+        if kept and label not in s.mentioned
+    ]
     return float(sum(strange)) / max(1, int(s.kept.sum()))
 
 

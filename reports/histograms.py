@@ -38,7 +38,9 @@ def all_of(seen: Sequence[Seen]) -> list[Histogram]:
         histogram("Probability of a pair", "", _joined([s.probabilities[s.kept] for s in kept])),
         histogram("Entropy of a label", "of the largest possible", _joined([s.entropy for s in seen])),
         histogram("Objectness of a region", "logit", _joined([s.objectness for s in seen])),
-        histogram("Caption length", "words", [float(len(c.split())) for s in seen for c in s.captions], whole=True),
+        histogram(
+            "Caption length", "words", [float(len(c.split())) for s in seen for c in s.captions], whole=True
+        ),
         histogram("Image size", "shorter side, px", [float(min(s.width, s.height)) for s in seen]),
     ]
 

@@ -88,7 +88,9 @@ def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: L
         "concepts": concept_rows(dataset, books, settings.concepts),
         "n_concepts": len(names),
         "crops": {
-            str(concept): [[cut[s.seen.key, s.region] for s in side if (s.seen.key, s.region) in cut] for side in pair]
+            str(concept): [
+                [cut[s.seen.key, s.region] for s in side if (s.seen.key, s.region) in cut] for side in pair
+            ]
             for concept, pair in sure.items()
         },
         "extremes": [{"title": title, "samples": [place[s.key] for s in seen]} for title, seen in ends],

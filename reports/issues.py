@@ -74,11 +74,11 @@ def _large_concepts(books: Books, look: Look, concepts: list[str]) -> Issue:
     total = max(1, books.counts["n_pairs"])
     large = [int(c) for c in np.argsort(-books.pairs_of) if books.pairs_of[c] > LARGE_SHARE * total]
     shown = [
-        Shown(s, int(r))
-        for s in look.seen
-        for r in np.flatnonzero(s.kept & np.isin(s.labels, large))[:1]
+        Shown(s, int(r)) for s in look.seen for r in np.flatnonzero(s.kept & np.isin(s.labels, large))[:1]
     ]
-    names = [f"{concepts[c]}: {books.pairs_of[c]} pairs, {100 * books.pairs_of[c] / total:.1f} %" for c in large]
+    names = [
+        f"{concepts[c]}: {books.pairs_of[c]} pairs, {100 * books.pairs_of[c] / total:.1f} %" for c in large
+    ]
     return Issue(
         f"Pairs of concepts that hold more than {LARGE_SHARE:.0%} of all",
         "A student sees little else: a stricter threshold, or a cap a concept, evens them out.",
@@ -105,7 +105,9 @@ def _unused_concepts(books: Books, concepts: list[str]) -> Issue:
 def _without_pairs(look: Look) -> Issue:
     empty = [s for s in look.seen if not s.kept.any()]
     text = "Images of which no region passed the threshold."
-    return Issue("Images without a pair", text, len(empty), len(look.seen), False, [Shown(s) for s in empty[:PICTURES]])
+    return Issue(
+        "Images without a pair", text, len(empty), len(look.seen), False, [Shown(s) for s in empty[:PICTURES]]
+    )
 
 
 def _boxes(look: Look) -> list[Issue]:

@@ -56,7 +56,8 @@ class Seen:
     def short_sides(self) -> np.ndarray:
         """float32 [R], pixels of each box's shorter side."""
         return np.minimum(
-            (self.boxes[:, 2] - self.boxes[:, 0]) * self.width, (self.boxes[:, 3] - self.boxes[:, 1]) * self.height
+            (self.boxes[:, 2] - self.boxes[:, 0]) * self.width,
+            (self.boxes[:, 3] - self.boxes[:, 1]) * self.height,
         )
 
 
@@ -74,7 +75,7 @@ def look(dataset: Dataset, max_shards: int, max_samples: int) -> Look:
     shards = sorted(dataset.shards, key=lambda s: s.sha256)[:max_shards]
     each = -(-max_samples // max(1, len(shards)))
     n_concepts = len(dataset.pool.names)
-    seen = [s for shard in shards for s in _seen(dataset, shard, each, n_concepts)]
+    seen = [s for shard in shards for s in _seen(shard, each, n_concepts)]
     rule = (
         f"{len(seen)} of {dataset.n_samples} samples: the first {each} at most (by key, a hash) of {len(shards)} of "
         f"{len(dataset.shards)} shards (those of lowest sha256)"
@@ -82,8 +83,8 @@ def look(dataset: Dataset, max_shards: int, max_samples: int) -> Look:
     return Look(seen, shards, rule)
 
 
-def _seen(dataset: Dataset, shard: ShardRow, n: int, n_concepts: int) -> Iterator[Seen]:
-    for position, sample in enumerate(read_first(dataset, shard, n, SHARD_BYTES)):
+def _seen(shard: ShardRow, n: int, n_concepts: int) -> Iterator[Seen]:
+    for position, sample in enumerate(read_first(shard, n, SHARD_BYTES)):
         yield seen_of(sample, (shard, position), n_concepts)
 
 

@@ -15,7 +15,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 def render(document: dict[str, Any]) -> str:
     """One HTML page, self-contained."""
     environment = Environment(
-        loader=PackageLoader("reports", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters["count"] = lambda n: f"{n:,}".replace(",", "\u202f")
     environment.filters["percent"] = lambda share: f"{100 * share:.{1 if share < 0.1 else 0}f} %"
