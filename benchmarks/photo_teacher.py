@@ -41,7 +41,7 @@ from pipeline.teachers.settings import TeacherSettings
 from tests.shared_data import find_shared_data
 
 NAMES = json.loads((Path(__file__).parent / "coco_names.json").read_text())
-#: As in configs/photos.yaml.
+#: As in jobs/configs/photos.yaml.
 PRESET = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
 QUICK_TEMPLATES = ["a photo of a {}.", "a photo of the {}.", "{}.", "there is a {} in the scene."]
 

@@ -69,7 +69,7 @@ def test_help_explains_every_key_with_its_default(capsys):
 @pytest.mark.parametrize("name", ["demo", "photos", "regionclip"])
 def test_the_presets_resolve(name):
     source = ["--source.images", "/i", "--source.captions", "/c"] if name != "demo" else []
-    assert resolve("--config", f"configs/{name}.yaml", *source).out.startswith("~/regionpairs/")
+    assert resolve("--config", name, *source).out.startswith("~/regionpairs/")
 
 
 def test_a_relative_path_is_refused_inside_a_submitted_job(monkeypatch):

@@ -70,7 +70,8 @@ import os, ray
 from jobs.on_ray.cluster import connect
 connect()
 context = ray.get_runtime_context()
-print("found", context.gcs_address, os.environ["RAY_AUTH_MODE"], ray._private.worker._global_node.webui_url or "no dashboard")
+dashboard = ray._private.worker._global_node.webui_url or "no dashboard"
+print("found", context.gcs_address, os.environ["RAY_AUTH_MODE"], dashboard)
 """
 
 
