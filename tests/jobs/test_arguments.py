@@ -4,11 +4,11 @@ import pytest
 
 from jobs import build_pairs
 from jobs.arguments import parse
-from pipeline.settings import BuildSettings, validate
+from pipeline.settings import BuildSettings
 
 
 def resolve(*argv):
-    return parse(BuildSettings, list(argv), validate=validate)
+    return parse(BuildSettings, list(argv))
 
 
 def test_flags_override_files_and_files_override_defaults(tmp_path):
