@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def preset() -> TrainSettings:
-    config = str(ROOT / "configs" / "train_regionclip.yaml")
+    config = "train_regionclip"
     return parse(TrainSettings, ["--config", config, "--data.dataset", "x"], validate=validate)
 
 
