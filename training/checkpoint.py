@@ -1,7 +1,13 @@
-"""Checkpoints: whole or absent, the last few and the best; never a pickle that runs code."""
+"""Checkpoints: whole or absent, the last few and the best; never a pickle that runs code.
+
+The writes of a checkpoint, in order: `step-N/` under a temporary name, its rename, `best.json` if it is the best so far,
+the removal of older ones. A kill may fall between any two: the state in `step-N/` names the best checkpoint itself, so
+that a resumed run finishes what was left (`tests/training/test_checkpoint.py` tries every one of these points).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +25,14 @@ _TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best checkpoint so far and its score; smaller is better."""
+
+    step: int
+    score: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """What a step left: weights [name -> tensor], and the state of optimiser, scaler, loader and counts."""
 
@@ -28,21 +42,17 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes `folder/step-N/` under a temporary name, syncs it and renames it.
-
-    A kill leaves at most a temporary folder, which the next save removes.
-    """
+    """Writes `folder/step-N/` under a temporary name, syncs it and renames it. Removes what killed writers left."""
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(leftover)
+    sweep(folder)
     final = folder / f"step-{checkpoint.step:08d}"
     if final.exists():
         return final
-    temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    temporary = _temporary(folder)
     temporary.mkdir()
-    weights = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.weights.items()}
-    save_file(weights, temporary / "weights.safetensors")
-    torch.save(checkpoint.state, temporary / "state.pt")
+    save_file(_on_cpu(checkpoint.weights), temporary / "weights.safetensors")
+    with (temporary / "state.pt").open("wb") as file:
+        torch.save(checkpoint.state, file)
     for path in (*temporary.iterdir(), temporary):
         _sync(path)
     os.replace(temporary, final)
@@ -51,11 +61,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def prune_checkpoints(folder: Path, keep_last: int) -> None:
-    """Removes all but the newest checkpoints and the one that `best.json` names."""
-    best = best_step(folder)
+    """Removes all but the newest checkpoints and the one that `best.json` names. Half of a checkpoint never has its name."""
+    best = read_best(folder)
     for step in checkpoint_steps(folder)[:-keep_last]:
-        if step != best:
-            shutil.rmtree(folder / f"step-{step:08d}")
+        if best is None or step != best.step:
+            doomed = _temporary(folder)
+            os.replace(folder / f"step-{step:08d}", doomed)
+            shutil.rmtree(doomed)
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
@@ -72,24 +84,60 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
     return Checkpoint(step, load_file(path / "weights.safetensors"), state)
 
 
-def mark_best(folder: Path, step: int, score: float) -> None:
-    """Names the checkpoint of `step` the best so far, atomically."""
-    temporary = folder / f"{_TEMPORARY}best"
-    temporary.write_text(json.dumps({"step": step, "score": score}))
+def mark_best(folder: Path, best: Best) -> None:
+    """Names the best checkpoint so far in `best.json`."""
+    replace_file(folder / "best.json", json.dumps({"step": best.step, "score": best.score}).encode())
+
+
+def read_best(folder: Path) -> Best | None:
+    """What `mark_best` wrote last."""
+    path = folder / "best.json"
+    if not path.exists():
+        return None
+    row = json.loads(path.read_text())
+    return Best(int(row["step"]), float(row["score"]))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """A file that appears whole or not at all: written under a temporary name, synced, renamed."""
+    temporary = _temporary(path.parent)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def save_tensors(weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Writes safetensors, whole or not at all."""
+    temporary = _temporary(path.parent)
+    save_file(_on_cpu(weights), temporary)
     _sync(temporary)
-    os.replace(temporary, folder / "best.json")
+    os.replace(temporary, path)
+    _sync(path.parent)
 
 
-def best_step(folder: Path) -> int | None:
-    """The step that `mark_best` named last."""
-    path = folder / "best.json"
-    return int(json.loads(path.read_text())["step"]) if path.exists() else None
+def sweep(folder: Path) -> None:
+    """Removes temporary files of killed writers from a run's folder."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        _remove(leftover)
 
 
-def best_score(folder: Path) -> float | None:
-    """The score that `mark_best` noted last."""
-    path = folder / "best.json"
-    return float(json.loads(path.read_text())["score"]) if path.exists() else None
+def _on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
 
 
 def _sync(path: Path) -> None:

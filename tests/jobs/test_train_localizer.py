@@ -13,7 +13,7 @@ from pipeline.localizers.set_shape import SetShape
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.networks.weights_files import parse
 from training.localizers.augment import AugmentSettings
-from training.localizers.run import Worker, train
+from training.localizers.train import Worker, train
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings, validate
 
 SETTINGS = LocalizerTrainingSettings(

@@ -36,9 +36,9 @@ def test_region_contrastive_equals_the_paper_s_sum_over_regions():  # parity 27
     labels = torch.tensor([0, 3, 3, 1, 0, 3])
     expected = []
     for i in range(6):
-        terms = [math.exp(float(s[i] @ e[labels[j]]) / tau) for j in range(6)]
-        positive = sum(t for j, t in enumerate(terms) if labels[j] == labels[i])
-        expected.append(-math.log(positive / sum(terms)))
+        values = [math.exp(float(s[i] @ e[labels[j]]) / tau) for j in range(6)]
+        positive = sum(v for j, v in enumerate(values) if labels[j] == labels[i])
+        expected.append(-math.log(positive / sum(values)))
     counts = torch.bincount(labels, minlength=5)
     got = terms.region_contrastive(terms.concept_logits(s, e, tau), labels, counts)
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=1e-5)

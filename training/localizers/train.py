@@ -15,7 +15,7 @@ from pipeline.localizers.network import NetworkLocalizer, Proposer
 from training.localizers.average_recall import average_recall, propose_all
 from training.localizers.batches import Mixture
 from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
-from training.localizers.loop import Trainer, replace_file
+from training.localizers.trainer import Trainer, replace_file
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings
 from training.localizers.tasks import RpnLiteTask, Task
 
