@@ -31,9 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from torchvision.ops import roi_align
 
 from pipeline.align import Aligner, AlignSettings
+from pipeline.networks.region_geometry import average_under, rois_of
 from pipeline.teachers.clip import ClipTeacher
 from pipeline.teachers.preprocess import resize
-from pipeline.teachers.region_encoder import RegionEncoder, average_under, rois_of
+from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.resnet_regions import ResNetRegions, positions
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import Tower

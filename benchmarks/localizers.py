@@ -16,17 +16,14 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import torch
 
+import storage
 from pipeline import localizers
-from pipeline.localizers.identity import SHIPPED
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.networks.weights_files import parse, shipped
 from training.localizers.average_recall import average_recall, propose_all
@@ -34,6 +31,8 @@ from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBo
 from training.localizers.settings import BoxDataSettings
 from world.scenes import KINDS
 
+#: Kinds with weights in the package.
+SHIPPED = ("rpn-lite", "detr", "dab-detr", "dn-detr")
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT_PHOTOS = 60
 
@@ -58,7 +57,7 @@ def size(kind: str) -> dict[str, Any]:
     """Parameters (count) and file size (MB) of shipped weights."""
     if kind not in SHIPPED:
         return {}
-    data = shipped(SHIPPED[kind])
+    data = storage.read_bytes(shipped("pipeline.localizers", kind))
     tensors, _ = parse(data, kind)
     return {"parameters": sum(t.numel() for t in tensors.values()), "file_mb": round(len(data) / 1e6, 2)}
 

@@ -19,7 +19,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
 from pipeline.networks.batch_norms import fold_batch_norms
-from pipeline.teachers.region_encoder import region_encoder
+from pipeline.teachers.open_clip_regions import region_encoder
 from training.data.batch import Batch
 from training.losses.terms import concept_logits
 

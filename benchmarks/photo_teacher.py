@@ -4,7 +4,7 @@
    and for `crop`; all boxes, and those whose shorter side is at least 64 pixels.
 2. Pairs: captioned photos, a pool of their captions' concepts, 100 proposals an image. A kept pair is judged if its
    box overlaps an object by IoU >= 0.5; it is right if its label names the object of the largest overlap
-   (`coco_names.json`: synonyms and kinds). Background has no truth in COCO, so those pairs are counted, not judged.
+   (`evaluation/coco_names.json`: synonyms and kinds). Background has no truth in COCO: those pairs are counted alone.
 
 What was chosen with these photos in view is chosen again on one half of them in `photo_held_out.py`.
 
@@ -32,6 +32,7 @@ from concept_pool.parse import Parser
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates
 from concept_pool.settings import PoolSettings
+from evaluation.coco_names import ACCEPTED
 from pipeline import localizers, teachers
 from pipeline.align import Aligner, AlignSettings
 from pipeline.images import decode
@@ -40,7 +41,6 @@ from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
 from tests.shared_data import find_shared_data
 
-NAMES = json.loads((Path(__file__).parent / "coco_names.json").read_text())
 #: As in configs/photos.yaml.
 PRESET = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
 QUICK_TEMPLATES = ["a photo of a {}.", "a photo of the {}.", "{}.", "there is a {} in the scene."]
@@ -48,7 +48,7 @@ QUICK_TEMPLATES = ["a photo of a {}.", "a photo of the {}.", "{}.", "there is a 
 
 @dataclasses.dataclass
 class Photo:
-    """An image with its true boxes [n, 4] in [0, 1], their classes (index into NAMES) and its captions."""
+    """An image with its true boxes [n, 4] in [0, 1], their classes (index into ACCEPTED) and its captions."""
 
     key: str
     pixels: np.ndarray
@@ -60,7 +60,7 @@ class Photo:
 def read_photos(root: Path, limit: int, captioned: bool) -> list[Photo]:
     """COCO photos that have boxes; crowd regions are left out."""
     instances = json.loads((root / "instances.json").read_text())
-    names = list(NAMES)
+    names = list(ACCEPTED)
     class_of = {c["id"]: names.index(c["name"]) for c in instances["categories"]}
     captions, objects = defaultdict(list), defaultdict(list)
     for row in json.loads((root / "captions.json").read_text())["annotations"]:
@@ -126,7 +126,7 @@ def ground_truth(
     for features, size in variants:
         teacher = teachers.load(TeacherSettings(kind="photo", features=features, image_size=size))
         if concepts is None:
-            concepts = torch.from_numpy(embed_pool(list(NAMES), templates, teacher.encode_text))
+            concepts = torch.from_numpy(embed_pool(list(ACCEPTED), templates, teacher.encode_text))
         regions, ms = encode(teacher, photos, [p.boxes for p in photos])
         logits = F.normalize(torch.cat(regions), dim=1) @ F.normalize(concepts, dim=1).T
         large = sides >= 64
@@ -187,7 +187,7 @@ def encode_proposals(photos: list[Photo], templates: list[str], min_count: int) 
 
 def label(data: Encoded, settings: AlignSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of every region: its label's probability, whether it is kept, and `judge`'s verdict."""
-    accepted = [set(names) for names in NAMES.values()]
+    accepted = [set(names) for names in ACCEPTED.values()]
     found = Aligner(data.concepts, settings)(data.regions, data.mentioned, data.boxes)
     labels = [[data.names[i] for i in a.topk_ids[:, 0]] for a in found]
     work = zip(data.photos, data.boxes, labels, strict=True)

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from concept_pool.embed import embed_pool
 from concept_pool.prompts import load_templates
-from evaluation.truth import COCO_BASE, COCO_NOVEL
+from evaluation.coco_names import BASE, NOVEL
 from pipeline import localizers, teachers
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
@@ -95,7 +95,7 @@ def pictures(kind: str, n: int) -> tuple[list[str], list[np.ndarray]]:
     if shared is None:
         raise SystemExit("stored_targets.py: --teacher photo needs the real photographs beside the checkout")
     files = sorted((shared / "coco_photos" / "images").glob("*.jpg"))[:n]
-    return sorted(COCO_BASE | COCO_NOVEL), [decode(f.read_bytes())[0] for f in files]
+    return sorted(BASE | NOVEL), [decode(f.read_bytes())[0] for f in files]
 
 
 def top_k_bound(

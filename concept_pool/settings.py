@@ -13,6 +13,7 @@ class PoolSettings:
     """How captions become a vocabulary of concepts, and how its names become prompts.
 
     Attributes:
+        path: folder or URL of a pool that is there (jobs/build_concept_pool.py), instead of counting; none: count
         min_count: images that must name a concept for it to become a class (RegionCLIP: 100)
         attributes: also count adjective + noun as a concept of its own ("red car" beside "car")
         aliases: CSV file `alias,name` on top of the built-in table; the user's lines win
@@ -26,6 +27,7 @@ class PoolSettings:
         cache_captions: parsed captions remembered, so that a repeated caption is parsed once
     """
 
+    path: str | None = None
     min_count: int = 10
     attributes: bool = False
     aliases: str | None = None

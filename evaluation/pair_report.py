@@ -2,115 +2,126 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-import yaml
-from safetensors.torch import load as load_tensors
 
-import storage
 from concept_pool.pool import ConceptPool
 from evaluation.metrics import boxes, pairs
-from evaluation.truth import TruthSet
-from pipeline.align import AlignSettings, align
-from pipeline.dataset import shards
+from evaluation.truth import TrueImage, TruthSet
+from pipeline.align import Aligner
+from pipeline.dataset import Dataset, Sample
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 YIELDS = (0.1, 0.25, 0.4)
 POLICIES = ("pool", "caption", "blend")
+#: The labels that the dataset holds, beside those of the policies.
+STORED = "stored"
+#: Images whose regions are aligned together.
+BATCH_IMAGES = 16
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One sample of a dataset. regions: unit float32 [R, D], or [R, 0] where the dataset stores none."""
-
-    source_key: str
-    boxes_xyxy_norm: np.ndarray
-    objectness: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-    margins: np.ndarray
-    kept: np.ndarray
-    mentioned: list[int]
-    regions: np.ndarray
-
-
-def read(dataset: str) -> Iterator[Stored]:
-    """Every sample of every committed shard, in order."""
-    for row in shards.manifest_rows(dataset).values():
-        if not row["n_samples"]:
-            continue
-        for _, members in shards.read_shard(
-            storage.read_bytes(storage.join(dataset, "shards", row["shard"]))
-        ):
-            meta = json.loads(members["json"])
-            arrays = shards.unpack_arrays(members["npz"])
-            regions = arrays.get("region_embeddings", np.zeros((len(arrays["objectness"]), 0))).astype(
-                np.float32
-            )
-            if "region_scales" in arrays:
-                regions = regions * arrays["region_scales"][:, None]
-            best = np.pad(arrays["topk_probs"].astype(np.float64), ((0, 0), (0, 1)))
-            yield Stored(
-                meta["source_key"],
-                arrays["boxes_xyxy_norm"],
-                arrays["objectness"],
-                arrays["topk_ids"][:, 0].astype(int),
-                best[:, 0],
-                best[:, 0] - best[:, 1],
-                arrays["kept"].astype(bool),
-                meta["mentioned"],
-                regions,
-            )
-
-
-def align_settings(dataset: str) -> AlignSettings:
-    """The alignment that the dataset was built with."""
-    document = yaml.safe_load(storage.read_bytes(storage.join(dataset, "settings.yaml"))) or {}
-    known = {k: v for k, v in document.get("align", {}).items() if k in AlignSettings.__dataclass_fields__}
-    return AlignSettings(**known)
-
-
-def pair_report(dataset: str, truth: TruthSet) -> dict:
+def pair_report(dataset: Dataset, truth: TruthSet) -> dict:
     """Precision, recall and calibration of the pairs, and recall of the proposals, on the samples the truth knows.
 
-    With stored region embeddings, also under every label policy at the dataset's temperature and threshold.
+    With stored region embeddings, also under every label policy at the dataset's temperature and threshold. Reads the
+    dataset once, shard by shard. Raises ValueError where it and the truth share no source key.
     """
-    pool = ConceptPool.load(storage.join(dataset, "concept_pool"))
-    ids = concept_ids(truth.names, pool)
-    known = {image.key: image for image in truth.images}
-    samples = [(s, known[s.source_key]) for s in read(dataset) if s.source_key in known]
-    if not samples:
-        raise ValueError(f"{dataset} and the truth share no source key, e.g. '{next(iter(known), '')}'")
-    stored = [s for s, _ in samples]
-    objects = [pairs.Objects(image.boxes_xyxy_norm, ids[image.labels]) for _, image in samples]
-    settings = align_settings(dataset)
-    table = pairs.compare(
-        [_regions(s, s.labels, s.probabilities, s.margins, s.kept) for s in stored], objects
-    )
+    ids = concept_ids(truth.names, dataset.pool)
+    images, labelled = label(dataset, {image.key: image for image in truth.images})
+    objects = [pairs.Objects(image.boxes_xyxy_norm, ids[image.labels]) for image in images]
+    tables = {name: pairs.compare(regions, objects) for name, regions in labelled.items()}
     report = {
-        "n_images": len(samples),
-        "n_objects": table.n_objects,
-        "n_concepts": len(pool.names),
+        "n_images": len(images),
+        "n_objects": tables[STORED].n_objects,
+        "n_concepts": len(dataset.pool.names),
         "names_in_pool": float((ids >= 0).mean()),
-        "policy": settings.policy,
-        "pairs": policy_report(table),
+        "policy": dataset.align.policy,
+        "pairs": policy_report(tables[STORED]),
         "proposals": boxes.recall(
-            [s.boxes_xyxy_norm for s in stored], [image.boxes_xyxy_norm for _, image in samples]
+            [regions.boxes for regions in labelled[STORED]], [image.boxes_xyxy_norm for image in images]
         ),
     }
-    if stored[0].regions.shape[1]:
-        concepts = load_tensors(
-            storage.read_bytes(storage.join(dataset, "concept_pool", "text_embeddings.safetensors"))
-        )["text_embeddings"].float()
-        report["policies"] = {
-            policy: policy_report(relabel(stored, objects, concepts, replace(settings, policy=policy)))
-            for policy in POLICIES
-        }
-    return report
+    policies = {name: policy_report(table) for name, table in tables.items() if name != STORED}
+    return report | ({"policies": policies} if policies else {})
+
+
+def label(
+    dataset: Dataset, known: Mapping[str, TrueImage]
+) -> tuple[list[TrueImage], dict[str, list[pairs.Regions]]]:
+    """The images that dataset and truth share, and their regions under each labelling: `STORED` and every policy."""
+    images: list[TrueImage] = []
+    aligners = _aligners(dataset)
+    labelled: dict[str, list[pairs.Regions]] = {name: [] for name in (STORED, *aligners)}
+    for samples in _batches(_shared(dataset, known)):
+        images += [known[sample.meta["source_key"]] for sample in samples]
+        labelled[STORED] += [stored_regions(sample) for sample in samples]
+        for policy, aligner in aligners.items():
+            labelled[policy] += relabelled_regions(samples, aligner)
+    return images, labelled
+
+
+def _shared(dataset: Dataset, known: Mapping[str, TrueImage]) -> Iterator[Sample]:
+    """The samples whose source key the truth knows. Raises ValueError, at the end, if there is none."""
+    key, found = "", False
+    for sample in dataset.samples():
+        key = sample.meta["source_key"]
+        if key in known:
+            found = True
+            yield sample
+    if not found:
+        raise ValueError(
+            f"{dataset.url} and the truth share no source key: the dataset has '{key}', the truth "
+            f"'{next(iter(known), '')}'"
+        )
+
+
+def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    batch: list[Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == BATCH_IMAGES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _aligners(dataset: Dataset) -> dict[str, Aligner]:
+    """One a label policy; none where the dataset stores no region embeddings."""
+    if dataset.align.region_embeddings == "none":
+        return {}
+    concepts = dataset.concepts()
+    return {policy: Aligner(concepts, replace(dataset.align, policy=policy)) for policy in POLICIES}
+
+
+def stored_regions(sample: Sample) -> pairs.Regions:
+    """The regions with the labels that the dataset holds. The margin of a single stored probability is itself."""
+    arrays = sample.arrays
+    best = np.pad(arrays["topk_probs"].astype(np.float64), ((0, 0), (0, 1)))
+    labels, margins = arrays["topk_ids"][:, 0].astype(int), best[:, 0] - best[:, 1]
+    return _regions(sample, labels, best[:, 0], margins, arrays["kept"].astype(bool))
+
+
+def relabelled_regions(samples: Sequence[Sample], aligner: Aligner) -> list[pairs.Regions]:
+    """The same regions, labelled anew from their stored embeddings."""
+    alignments = aligner(
+        [torch.from_numpy(sample.region_embeddings()) for sample in samples],
+        [sample.meta["mentioned"] for sample in samples],
+        [sample.arrays["boxes_xyxy_norm"] for sample in samples],
+    )
+    return [
+        _regions(
+            sample,
+            a.topk_ids[:, 0].astype(int),
+            a.topk_probs[:, 0].astype(np.float64),
+            a.margin.astype(np.float64),
+            a.kept,
+        )
+        for sample, a in zip(samples, alignments, strict=True)
+    ]
 
 
 def policy_report(table: pairs.Table) -> dict:
@@ -125,28 +136,14 @@ def policy_report(table: pairs.Table) -> dict:
     }
 
 
-def relabel(
-    stored: Sequence[Stored],
-    objects: Sequence[pairs.Objects],
-    concepts: torch.Tensor,
-    settings: AlignSettings,
-) -> pairs.Table:
-    """The stored regions labelled anew under `settings`, against the truth."""
-    regions = []
-    for s in stored:
-        a = align(torch.from_numpy(s.regions), concepts, s.mentioned, settings)
-        labels, best = a.topk_ids[:, 0].astype(int), a.topk_probs[:, 0].astype(np.float64)
-        regions.append(_regions(s, labels, best, a.margin.astype(np.float64), a.kept))
-    return pairs.compare(regions, objects)
-
-
 def concept_ids(names: Sequence[str], pool: ConceptPool) -> np.ndarray:
     """The pool's id of each class name, int [C]; -1 where the pool has no class for it."""
     found = [pool.ids_of([name]) for name in names]
-    return np.array([ids[0] if ids else -1 for ids in found])
+    return np.array([ids[0] if ids else -1 for ids in found], int)
 
 
 def _regions(
-    s: Stored, labels: np.ndarray, probabilities: np.ndarray, margins: np.ndarray, kept: np.ndarray
+    sample: Sample, labels: np.ndarray, probabilities: np.ndarray, margins: np.ndarray, kept: np.ndarray
 ) -> pairs.Regions:
-    return pairs.Regions(s.boxes_xyxy_norm, labels, probabilities, margins, kept, frozenset(s.mentioned))
+    mentioned = frozenset(sample.meta["mentioned"])
+    return pairs.Regions(sample.arrays["boxes_xyxy_norm"], labels, probabilities, margins, kept, mentioned)

@@ -2,122 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
+from pipeline.coco import CocoBox, CocoImage, read_coco
 
+import storage
+from evaluation.coco_names import BASE, NOVEL
+from evaluation.settings import TruthSettings
 from pipeline.images import decode
 from world import scenes
-
-#: The open-vocabulary split of COCO's names (Zareian et al., OVR-CNN, CVPR 2021): 48 base, 17 novel.
-COCO_NOVEL = frozenset(
-    [
-        "airplane",
-        "bus",
-        "cat",
-        "dog",
-        "cow",
-        "elephant",
-        "umbrella",
-        "tie",
-        "snowboard",
-        "skateboard",
-        "cup",
-        "knife",
-        "cake",
-        "couch",
-        "keyboard",
-        "sink",
-        "scissors",
-    ]
-)
-COCO_BASE = frozenset(
-    [
-        "person",
-        "bicycle",
-        "car",
-        "motorcycle",
-        "train",
-        "truck",
-        "boat",
-        "bench",
-        "bird",
-        "horse",
-        "sheep",
-        "bear",
-        "zebra",
-        "giraffe",
-        "backpack",
-        "handbag",
-        "suitcase",
-        "frisbee",
-        "skis",
-        "kite",
-        "surfboard",
-        "bottle",
-        "fork",
-        "spoon",
-        "bowl",
-        "banana",
-        "apple",
-        "sandwich",
-        "orange",
-        "broccoli",
-        "carrot",
-        "pizza",
-        "donut",
-        "chair",
-        "bed",
-        "toilet",
-        "tv",
-        "laptop",
-        "mouse",
-        "remote",
-        "microwave",
-        "oven",
-        "toaster",
-        "refrigerator",
-        "book",
-        "clock",
-        "vase",
-        "toothbrush",
-    ]
-)
-
-
-@dataclass(frozen=True)
-class TruthSettings:
-    """Which images with known objects to measure on.
-
-    Attributes:
-        kind: shapes (synthetic scenes) | coco (a folder of images and an instances JSON; LVIS's too)
-        seed: seed of the scenes (kind: shapes)
-        first: number of the first scene (kind: shapes)
-        count: number of scenes (kind: shapes); of images, in the file's order (kind: coco; 0: all)
-        size: side of a scene in pixels (kind: shapes)
-        images: folder of the images (kind: coco)
-        instances: instances JSON (kind: coco)
-        captions: captions JSON, for retrieval (kind: coco); none: no retrieval
-        classes: all | ovr (COCO's 48 base and 17 novel names; the other 15 are left out)
-        uncaptioned: only images that the captions JSON does not name (kind: coco), e.g. those no pair was made of
-    """
-
-    kind: Literal["shapes", "coco"] = "shapes"
-    seed: int = 900
-    first: int = 0
-    count: int = 0
-    size: int = scenes.SIZE
-    images: str | None = None
-    instances: str | None = None
-    captions: str | None = None
-    classes: Literal["all", "ovr"] = "all"
-    uncaptioned: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,11 +47,9 @@ def in_memory(truth: TruthSet) -> TruthSet:
 
 
 def load(settings: TruthSettings) -> TruthSet:
-    """The set that the settings describe. Raises ValueError for missing settings."""
+    """The set that the settings describe. Raises ValueError where the files hold no object to measure on."""
     if settings.kind == "shapes":
         return shapes_truth(settings.seed, settings.first, settings.count or 500, settings.size)
-    if not settings.images or not settings.instances:
-        raise ValueError("truth.images and truth.instances: kind coco needs both")
     return coco_truth(settings)
 
 
@@ -183,62 +77,54 @@ def _draw(seed: int, index: int, size: int) -> np.ndarray:
 
 
 def coco_truth(settings: TruthSettings) -> TruthSet:
-    """COCO's or LVIS's annotations; crowd boxes and boxes without area are left out, as are images without a box.
+    """COCO's or LVIS's annotations; crowds are left out, as are images without a box and images of unknown size.
 
-    Novel: LVIS's rare classes where the file has frequencies, else the 17 names.
+    An image's key is its file name, which is its source key in a dataset of `source.kind: coco`. Novel: LVIS's rare
+    classes where the file has frequencies, else the 17 names. Raises ValueError where no image is left.
     """
-    data = json.loads(Path(str(settings.instances)).read_text())
-    categories = sorted(data["categories"], key=lambda c: c["id"])
+    coco = read_coco(storage.absolute(str(settings.instances)))
+    classes = sorted(coco.categories)
     if settings.classes == "ovr":
-        categories = [c for c in categories if c["name"] in COCO_BASE | COCO_NOVEL]
-    place = {c["id"]: i for i, c in enumerate(categories)}
-    novel = np.array(
-        [c["frequency"] == "r" if "frequency" in c else c["name"] in COCO_NOVEL for c in categories]
-    )
-    boxes: dict[int, list[list[float]]] = defaultdict(list)
-    labels: dict[int, list[int]] = defaultdict(list)
-    for a in data["annotations"]:
-        if a.get("iscrowd") or a["category_id"] not in place or min(a["bbox"][2:]) <= 0:
+        classes = [c for c in classes if coco.categories[c] in BASE | NOVEL]
+    place = {category: i for i, category in enumerate(classes)}
+    captions = read_coco(storage.absolute(settings.captions)).captions if settings.captions else {}
+    found = []
+    for image in coco.images:
+        objects = _objects(image, coco.boxes.get(image.id, []), place)
+        if not len(objects.labels) or (settings.uncaptioned and image.id in captions):
             continue
-        boxes[a["image_id"]].append(a["bbox"])
-        labels[a["image_id"]].append(place[a["category_id"]])
-    texts = _captions(settings.captions)
-    wanted = [image for image in data["images"] if boxes[image["id"]]]
-    if settings.uncaptioned:
-        wanted = [image for image in wanted if image["id"] not in texts]
-    wanted = wanted[: settings.count or None]
-    found = [
-        _coco_image(
-            image, Path(str(settings.images)), boxes[image["id"]], labels[image["id"]], texts[image["id"]]
+        url = storage.join(storage.absolute(str(settings.images)), image.file_name)
+        boxes, labels = objects.boxes_xyxy_norm, objects.labels
+        found.append(
+            TrueImage(image.file_name, partial(_read, url), captions.get(image.id, []), boxes, labels)
         )
-        for image in wanted
+        if len(found) == settings.count:
+            break
+    if not found:
+        raise ValueError(f"truth.instances: {settings.instances} holds no image with an object to measure on")
+    names = [coco.categories[c] for c in classes]
+    novel = [
+        coco.frequencies.get(c) == "r" if coco.frequencies else coco.categories[c] in NOVEL for c in classes
     ]
-    return TruthSet([c["name"].replace("_", " ") for c in categories], novel, found)
+    return TruthSet([name.replace("_", " ") for name in names], np.array(novel, bool), found)
 
 
-def _coco_image(
-    image: dict[str, Any], folder: Path, boxes: list[list[float]], labels: list[int], captions: list[str]
-) -> TrueImage:
-    name = image.get("file_name") or image["coco_url"].rsplit("/", 1)[1]
-    xywh = np.array(boxes, np.float64)
+@dataclass(frozen=True)
+class _Objects:
+    boxes_xyxy_norm: np.ndarray
+    labels: np.ndarray
+
+
+def _objects(image: CocoImage, annotations: list[CocoBox], place: dict[int, int]) -> _Objects:
+    """The objects of the wanted classes that lie in the image; none where its record is damaged."""
+    known = not image.problem and image.width > 0 and image.height > 0
+    rows = [a for a in annotations if known and not a.crowd and a.category_id in place]
+    xywh = np.array([a.xywh for a in rows], np.float64).reshape(-1, 4)
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    scaled = corners / ([image["width"], image["height"]] * 2)
-    return TrueImage(
-        f"coco/{name}",
-        partial(_read, folder / name),
-        captions,
-        scaled.clip(0, 1).astype(np.float32),
-        np.array(labels),
-    )
+    boxes = (corners / ([image.width or 1, image.height or 1] * 2)).clip(0, 1).astype(np.float32)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return _Objects(boxes[inside], np.array([place[a.category_id] for a in rows], int)[inside])
 
 
-def _read(path: Path) -> np.ndarray:
-    return decode(path.read_bytes())[0]
-
-
-def _captions(path: str | None) -> dict[int, list[str]]:
-    texts: dict[int, list[str]] = defaultdict(list)
-    if path:
-        for a in json.loads(Path(path).read_text())["annotations"]:
-            texts[a["image_id"]].append(a["caption"])
-    return texts
+def _read(url: str) -> np.ndarray:
+    return decode(storage.read_bytes(url))[0]

@@ -10,30 +10,34 @@ Without any argument it builds the demo. The same command again goes on where it
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from jobs.arguments import parse
 from jobs.outcome import outcome
 from pipeline.build import Runner, build
-from pipeline.settings import BuildSettings, validate
+from pipeline.settings import BuildSettings
 
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = (sys.argv[1:] if argv is None else argv) or ["--config", str(DEMO)]
+    argv = [
+        re.sub(r"^--pool(?=$|=)", "--pool.path", argument) for argument in argv
+    ]  # the pool's other settings are --pool.KEY
     settings = parse(BuildSettings, argv, description=__doc__ or "", validate=check)
     return outcome("build_pairs.py", lambda: (settings.out, build(settings, runner(settings))))
 
 
 def check(settings: BuildSettings) -> None:
-    """`validate`, and no relative path inside a submitted job: its folder is a temporary upload."""
-    validate(settings)
+    """No relative path inside a submitted job: its folder is a temporary upload."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
     source = settings.source
     paths = [("out", settings.out), ("source.images", source.images), ("source.captions", source.captions)]
+    paths.append(("pool.path", settings.pool.path))
     for key, path in [*paths, *(("source.urls", url) for url in source.url_list())]:
         if path and "://" not in path and not path.startswith(("/", "~")):
             raise ValueError(

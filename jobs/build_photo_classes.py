@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.teachers.imagenet import EMBEDDINGS, save_class_embeddings
-from pipeline.teachers.sentences import SentenceEncoder
+import argparse
 
-if __name__ == "__main__":
+
+def main(argv: list[str] | None = None) -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    from pipeline.teachers.imagenet import EMBEDDINGS, save_class_embeddings
+    from pipeline.teachers.sentences import SentenceEncoder
+
     save_class_embeddings(SentenceEncoder("cpu"))
     print(EMBEDDINGS)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,10 +1,10 @@
 """Gives a dataset with stored region embeddings other labels, in a folder beside it: no image is decoded.
 
     python jobs/relabel.py DATASET --out /data/relabelled --align.policy pool --align.threshold 0.2
-    python jobs/relabel.py DATASET --out /data/relabelled --labels /data/other_pool
+    python jobs/relabel.py DATASET --out /data/relabelled --pool /data/other_pool
 
 DATASET was built with --align.region_embeddings fp16 (or int8). Its settings are the defaults; `align.*`,
-`pool.templates` and `pool.ensemble` may differ. --labels FOLDER takes another concept pool. The same command again goes
+`pool.templates` and `pool.ensemble` may differ. --pool FOLDER takes another concept pool. The same command again goes
 on where it stopped. Exit codes as of build_pairs.py.
 """
 
@@ -16,20 +16,21 @@ from typing import Any
 
 import storage
 from jobs.arguments import parse
+from jobs.build_pairs import runner
 from jobs.outcome import outcome
 from pipeline.relabel import relabel
-from pipeline.settings import BuildSettings, validate
+from pipeline.settings import BuildSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
-    first.add_argument("--labels", help="folder of another concept pool (default: the dataset's own)")
+    first.add_argument("--pool", help="folder of another concept pool (default: the dataset's own)")
     own, rest = first.parse_known_args(argv)
 
     def make() -> tuple[str, dict[str, Any]]:
-        settings = _settings(own.dataset, rest)
-        return settings.out, relabel(own.dataset, settings, own.labels)
+        settings = _settings(own.dataset, [*rest, *(["--pool.path", own.pool] if own.pool else [])])
+        return settings.out, relabel(own.dataset, settings, runner(settings))
 
     return outcome("relabel.py", make)
 
@@ -39,7 +40,7 @@ def _settings(dataset: str, argv: list[str]) -> BuildSettings:
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
         file.write(storage.read_bytes(storage.join(storage.absolute(dataset), "settings.yaml")))
         file.flush()
-        return parse(BuildSettings, ["--config", file.name, *argv], validate=validate)
+        return parse(BuildSettings, ["--config", file.name, *argv])
 
 
 if __name__ == "__main__":

@@ -10,47 +10,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou
 
-POLICIES = ("pool", "caption", "blend")
-REGION_EMBEDDINGS = ("none", "fp16", "int8")
-
-
-@dataclass(frozen=True)
-class AlignSettings:
-    """How regions are matched to concepts.
-
-    Attributes:
-        policy: pool (every concept competes) | caption (only those the image's captions name) | blend (a bonus for them)
-        tau: temperature of the softmax over cosines; each teacher has its own (CLIP: 0.01; photo: see configs/photos.yaml)
-        threshold: a region is kept if its best probability is above this (strictly)
-        blend_bonus: logits added to the concepts that the image's captions name (policy: blend)
-        top_k: concepts and probabilities stored a region; the rest is stored as one residual mass
-        region_embeddings: none | fp16 | int8 (stored beside the labels, so that a dataset can be relabelled)
-        pair_nms_iou: of kept regions of one image with the same label whose boxes overlap more than this, only the most probable stays a pair; 0: all stay
-    """  # noqa: E501 - one line a key: it becomes --help
-
-    policy: str = "blend"
-    tau: float = 0.01
-    threshold: float = 0.1
-    blend_bonus: float = 3.0
-    top_k: int = 16
-    region_embeddings: str = "none"
-    pair_nms_iou: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise ValueError(f"align.policy: must be one of {', '.join(POLICIES)}, not '{self.policy}'")
-        if self.region_embeddings not in REGION_EMBEDDINGS:
-            raise ValueError(
-                f"align.region_embeddings: must be one of {', '.join(REGION_EMBEDDINGS)}, not '{self.region_embeddings}'"
-            )
-        if self.tau <= 0:
-            raise ValueError(f"align.tau: must be above 0, is {self.tau}")
-        if not 0 <= self.threshold < 1:
-            raise ValueError(f"align.threshold: must be in [0, 1), is {self.threshold}")
-        if self.top_k < 1:
-            raise ValueError(f"align.top_k: must be at least 1, is {self.top_k}")
-        if not 0 <= self.pair_nms_iou <= 1:
-            raise ValueError(f"align.pair_nms_iou: must be in [0, 1], is {self.pair_nms_iou}")
+from pipeline.settings import AlignSettings
 
 
 @dataclass(frozen=True)

@@ -6,63 +6,82 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from pathlib import Path
-from typing import Any
+import platform
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
-import concept_pool
-import pipeline
 import storage
-from pipeline import localizers, teachers
-from pipeline.dataset.records import FORMAT_VERSION
+from concept_pool.pool import ConceptPool
+from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.settings import BuildSettings
-from pipeline.sources import Source
 
-#: Settings that only say where and how fast; everything else changes bytes.
-RUNTIME_KEYS = ("out", "runtime", "reject_budget", "workers", "cpus_per_worker", "gpus_per_worker", "recheck")
-#: `kind` alone counts of the source: its input is compared by content (`listing`), so that a folder may move.
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from pipeline.sources import Source
+
+#: Settings that say where and how fast, and change no byte.
+RUNTIME_KEYS = (
+    "out", "runtime", "reject_budget", "damage_budget", "workers", "decode_threads", "cpus_per_worker",
+    "gpus_per_worker", "recheck",
+)  # fmt: skip
+#: What of the source's settings counts. Its input is compared by content (`Source.identity`), so that a folder may move.
 SOURCE_KEYS = ("kind", "limit", "max_pixels")
 POOL_FILES = ("aliases", "not_visible", "compounds", "extra_names", "templates")
-LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "spacy", "pillow")
-
-
-class Refused(ValueError):
-    """The folder holds a dataset that was made with something else. `differences`: one line each."""
-
-    def __init__(self, differences: list[str]):
-        super().__init__("\n".join(differences))
-        self.differences = differences
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "transformers",
+    "spacy",
+    "pillow",
+    "pyarrow",
+    "numpy",
+)
+#: Code that makes bytes; readers and `verify` may change without making a dataset another one.
+CODE = {
+    "concept_pool": ("",),
+    "world": ("",),
+    "pipeline": (
+        "sources", "localizers", "teachers", "networks", "stages", "align.py", "images.py", "rejects.py",
+        "planning.py", "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+    ),
+}  # fmt: skip
 
 
 def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     """A JSON document of all that changes bytes: settings, input, weights, code, libraries, format."""
+    from pipeline import localizers, teachers
+
     values = dataclasses.asdict(settings)
     for key in (*RUNTIME_KEYS, "localizer", "teacher"):
         values.pop(key)
     values["source"] = {k: values["source"][k] for k in SOURCE_KEYS}
     for key in POOL_FILES:  # files count by content
         path = values["pool"][key]
-        values["pool"][key] = storage.sha256(path) if path else None
+        values["pool"][key] = storage.sha256(storage.absolute(path)) if path else None
+    path = values["pool"].pop("path")
+    values["pool"]["pool"] = ConceptPool.load(storage.absolute(path)).hash if path else None
     document = {
         "format_version": FORMAT_VERSION,
         "settings": values,
-        "input": source.listing(),
+        "input": source.identity(),
         "localizer": localizers.describe(settings.localizer),
         "teacher": teachers.describe(settings.teacher),
         "code": code_hash(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": libraries(),
     }
     return json.loads(json.dumps(document))  # tuples become lists, so that a read document compares equal
 
 
-def differences(was: Any, now: Any, path: str = "") -> list[str]:
-    """One line for every value that differs between two documents: `align.tau: was 0.01, is 0.02`."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in sorted({*was, *now})
-            for line in differences(was.get(key), now.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if was == now else [f"{path}: was {json.dumps(was)}, is {json.dumps(now)}"]
+def identity(components: Any, record: dict[str, Any]) -> dict[str, str]:
+    """The two hashes that every row and sample of a dataset carries. record: of its pool and embeddings."""
+    return {
+        "fingerprint": digest({"components": components, "embeddings": record}),
+        "pool": record["pool"],
+    }
 
 
 def digest(document: Any) -> str:
@@ -70,15 +89,37 @@ def digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def libraries() -> dict[str, str | None]:
+    """The versions of everything whose release may change bytes, Python's and the processor's kind among them."""
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "machine": platform.machine(),
+        **{name: _version(name) for name in LIBRARIES},
+    }
+
+
+@cache
 def code_hash() -> str:
-    """16 hex digits over the Python and data files of `pipeline` and `concept_pool` (weights have hashes of their own)."""
+    """16 hex digits over the files of `CODE` (weights have hashes of their own)."""
     sha = hashlib.sha256()
-    for package in (pipeline, concept_pool):
-        root = Path(package.__file__ or "").parent
-        for file in sorted(root.rglob("*")):
-            if file.suffix in (".py", ".txt", ".csv", ".json", ".yaml"):
-                sha.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    for package, places in CODE.items():
+        for place in places:
+            root = resources.files(package)
+            for name, content in _files(root / place if place else root, f"{package}/{place}"):
+                sha.update(name.encode() + b"\0" + content + b"\0")
     return sha.hexdigest()[:16]
+
+
+def _files(place: Traversable, name: str) -> list[tuple[str, bytes]]:
+    if place.is_file():
+        return [(name, place.read_bytes())]
+    found = []
+    for child in sorted(place.iterdir(), key=lambda c: c.name):
+        if child.is_dir() and child.name != "__pycache__":
+            found += _files(child, f"{name}/{child.name}")
+        elif child.name.endswith((".py", ".txt", ".csv", ".json", ".yaml")):
+            found.append((f"{name}/{child.name}", child.read_bytes()))
+    return found
 
 
 def _version(name: str) -> str | None:

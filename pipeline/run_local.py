@@ -4,43 +4,38 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from concept_pool.count import Counts
-from pipeline.dataset import concepts as vocabulary
-from pipeline.dataset.plan import Part, Plan
+from pipeline.dataset.plan import Parts
+from pipeline.devices import resolve_device
 from pipeline.settings import BuildSettings
-from pipeline.stages import chain as stages
+from pipeline.stages.chain import Job, Payload, fold
 
 
 class LocalRunner:
     """Stages are built once and shared by the threads; torch and image decoding release the interpreter lock."""
 
-    def count(self, settings: BuildSettings, plan: Plan, parts: list[Part]) -> Counts:
-        return vocabulary.count_parts(settings, plan, parts)
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        return map(function, items)
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
-    def run(self, job: stages.Job, parts: list[Part]) -> Iterator[dict[str, Any]]:
-        read, annotate, commit = stages.Read(job), stages.Annotate(job), stages.Commit(job)
-
-        def work(part: Part) -> dict[str, Any]:
-            return commit(annotate(read(read.start(part))))
-
+    def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
+        built = [stage(job) for stage in stages]
         workers = min(job.settings.workers or default_workers(job.settings), len(parts))
         waiting = iter(parts)
-        running: set[Future[dict[str, Any]]] = set()
+        running: set[Future[Payload]] = set()
         with ThreadPoolExecutor(workers) as pool:
             try:
-                running = {pool.submit(work, part) for part in itertools.islice(waiting, workers)}
+                running = {pool.submit(fold, built, part) for part in itertools.islice(waiting, workers)}
                 while running:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
                         if (part := next(waiting, None)) is not None:
-                            running.add(pool.submit(work, part))
+                            running.add(pool.submit(fold, built, part))
                         yield future.result()
             finally:
                 for future in running:
@@ -49,6 +44,6 @@ class LocalRunner:
 
 def default_workers(settings: BuildSettings) -> int:
     """One annotator where a GPU does the work, else one a CPU core that `threads` leaves."""
-    if settings.teacher.device != "cpu":
+    if resolve_device(settings.teacher.device) != "cpu":
         return 1
     return max(1, (os.cpu_count() or 1) // settings.threads)

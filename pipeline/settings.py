@@ -1,4 +1,4 @@
-"""Every setting of the build, with its default, written once; and the one place where they are validated."""
+"""Every setting of a build, with its default, written once. Each class refuses its own bad values."""
 
 from __future__ import annotations
 
@@ -6,10 +6,51 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from concept_pool.settings import PoolSettings
-from pipeline.align import AlignSettings
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.teachers.settings import TeacherSettings
+
+POLICIES = ("pool", "caption", "blend")
+REGION_EMBEDDINGS = ("none", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How regions are matched to concepts.
+
+    Attributes:
+        policy: pool (every concept competes) | caption (only those the image's captions name) | blend (a bonus for them)
+        tau: temperature of the softmax over cosines; each teacher has its own (CLIP: 0.01; photo: see configs/photos.yaml)
+        threshold: a region is kept if its best probability is above this (strictly)
+        blend_bonus: logits added to the concepts that the image's captions name (policy: blend)
+        top_k: concepts and probabilities stored a region; the rest is stored as one residual mass
+        region_embeddings: none | fp16 | int8 (stored beside the labels, so that a dataset can be relabelled)
+        pair_nms_iou: of kept regions of one image with the same label whose boxes overlap more than this, only the most probable stays a pair; 0: all stay
+    """  # noqa: E501 - one line a key: it becomes --help
+
+    policy: str = "blend"
+    tau: float = 0.01
+    threshold: float = 0.1
+    blend_bonus: float = 3.0
+    top_k: int = 16
+    region_embeddings: str = "none"
+    pair_nms_iou: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(f"align.policy: must be one of {', '.join(POLICIES)}, not '{self.policy}'")
+        if self.region_embeddings not in REGION_EMBEDDINGS:
+            raise ValueError(
+                f"align.region_embeddings: must be one of {', '.join(REGION_EMBEDDINGS)}, not '{self.region_embeddings}'"
+            )
+        if self.tau <= 0:
+            raise ValueError(f"align.tau: must be above 0, is {self.tau}")
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"align.threshold: must be in [0, 1), is {self.threshold}")
+        if self.top_k < 1:
+            raise ValueError(f"align.top_k: must be at least 1, is {self.top_k}")
+        if not 0 <= self.pair_nms_iou <= 1:
+            raise ValueError(f"align.pair_nms_iou: must be in [0, 1], is {self.pair_nms_iou}")
 
 
 @dataclass(frozen=True)
@@ -21,12 +62,14 @@ class BuildSettings:
         runtime: ray (a cluster, or this machine) | local (this process, no Ray)
         samples_per_shard: input samples a part; a part becomes one shard
         reject_budget: largest share of samples that may be rejected, 0 to 1, before the job ends with exit code 1
+        damage_budget: largest share of samples that damaged input files may cost, 0 to 1, before the job ends with exit code 1
         workers: annotators side by side; 0: one a GPU where teacher.device is cuda, else one a CPU core
         threads: torch threads an annotator; part of the result, since it changes the last bits of sums
+        decode_threads: threads an annotator that decode images ahead of its models
         cpus_per_worker: CPUs that Ray reserves for an annotator (runtime: ray)
         gpus_per_worker: GPUs that Ray reserves for an annotator where teacher.device is cuda (runtime: ray)
         recheck: how a resumed build looks at committed shards: bytes (sha256 of every one) | size
-    """
+    """  # noqa: E501 - one line a key: it becomes --help
 
     out: str = "~/regionpairs/demo"
     runtime: Literal["ray", "local"] = "ray"
@@ -37,41 +80,24 @@ class BuildSettings:
     align: AlignSettings = field(default_factory=AlignSettings)
     samples_per_shard: int = 64
     reject_budget: float = 0.1
+    damage_budget: float = 0.01
     workers: int = 0
     threads: int = 1
+    decode_threads: int = 1
     cpus_per_worker: float = 0.75
     gpus_per_worker: float = 1.0
     recheck: Literal["bytes", "size"] = "bytes"
 
-
-def validate(settings: BuildSettings) -> None:
-    """Raises ValueError("key: what is wrong") for values that their types allow and that make no sense."""
-    s = settings
-    _require(bool(s.out), "out", "is empty")
-    _require(s.samples_per_shard >= 1, "samples_per_shard", f"must be at least 1, is {s.samples_per_shard}")
-    _require(0 <= s.reject_budget <= 1, "reject_budget", f"must be in [0, 1], is {s.reject_budget}")
-    _require(s.workers >= 0, "workers", f"must not be negative, is {s.workers}")
-    _require(s.threads >= 1, "threads", f"must be at least 1, is {s.threads}")
-    _require(s.source.limit >= 0, "source.limit", f"must not be negative, is {s.source.limit}")
-    if s.source.kind == "coco":
-        _require(s.source.images is not None, "source.images", "source.kind coco needs a folder of images")
-        _require(s.source.captions is not None, "source.captions", "source.kind coco needs a captions JSON")
-    if s.source.kind in ("webdataset", "parquet"):
-        _require(bool(s.source.urls), "source.urls", f"source.kind {s.source.kind} needs at least one file")
-    if s.source.kind == "shapes":
-        _require(s.source.count >= 1, "source.count", f"must be at least 1, is {s.source.count}")
-        _require(32 <= s.source.size <= 2048, "source.size", f"must be 32 to 2048 pixels, is {s.source.size}")
-    _require(s.localizer.max_proposals >= 1, "localizer.max_proposals", "must be at least 1")
-    _require(
-        0 < s.localizer.nms_iou <= 1, "localizer.nms_iou", f"must be in (0, 1], is {s.localizer.nms_iou}"
-    )
-    _require(s.teacher.batch_images >= 1, "teacher.batch_images", "must be at least 1")
-    _require(s.align.tau > 0, "align.tau", f"must be above 0, is {s.align.tau}")
-    _require(0 <= s.align.threshold < 1, "align.threshold", f"must be in [0, 1), is {s.align.threshold}")
-    _require(s.align.top_k >= 1, "align.top_k", f"must be at least 1, is {s.align.top_k}")
-    _require(s.pool.min_count >= 1, "pool.min_count", f"must be at least 1, is {s.pool.min_count}")
-
-
-def _require(holds: bool, key: str, message: str) -> None:
-    if not holds:
-        raise ValueError(f"{key}: {message}")
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise ValueError("out: is empty")
+        for key in ("samples_per_shard", "threads", "decode_threads"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, is {getattr(self, key)}")
+        for key in ("reject_budget", "damage_budget"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"{key}: must be in [0, 1], is {getattr(self, key)}")
+        if self.workers < 0:
+            raise ValueError(f"workers: must not be negative, is {self.workers}")
+        if self.cpus_per_worker <= 0 or self.gpus_per_worker <= 0:
+            raise ValueError("cpus_per_worker and gpus_per_worker: must be above 0")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.networks.frozen_norms import fold_frozen_norms
+from pipeline.networks.batch_norms import fold_frozen_norms
 from pipeline.teachers.settings import TeacherSettings
 from training.data.batch import Batch, normalised
 from training.settings import StudentSettings
@@ -156,7 +156,7 @@ def load_encoder(settings: TeacherSettings) -> tuple[RegionEncoder, tuple[float,
     if settings.kind == "open_clip":
         import open_clip
 
-        from pipeline.teachers.region_encoder import region_encoder
+        from pipeline.teachers.open_clip_regions import region_encoder
 
         torch.manual_seed(
             0

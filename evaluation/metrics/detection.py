@@ -6,13 +6,12 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torchvision.ops import batched_nms
 
-Fusion = Literal["sqrt-logit", "sqrt-sigmoid", "none"]
+from evaluation.settings import DetectionSettings, Fusion
 
 
 @dataclass(frozen=True)
@@ -22,27 +21,6 @@ class Detections:
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class DetectionSettings:
-    """How scored regions become detections. The defaults are RegionCLIP's for COCO.
-
-    Attributes:
-        threshold: lowest score of a detection (0.001 COCO; LVIS: 0.0001 on ground-truth boxes, 0.02 on proposals)
-        class_nms: IoU above which the weaker of two detections of one class is dropped
-        proposal_nms: IoU above which the weaker of two proposals is dropped
-        max_proposals: proposals scored an image
-        max_detections: detections kept an image (100 COCO, 300 LVIS)
-        fusion: sqrt-logit (p and the raw objectness logit, negative logits dropped) | sqrt-sigmoid | none
-    """
-
-    threshold: float = 0.001
-    class_nms: float = 0.5
-    proposal_nms: float = 0.9
-    max_proposals: int = 1000
-    max_detections: int = 100
-    fusion: Fusion = "sqrt-logit"
 
 
 def detect(boxes: np.ndarray, scores: np.ndarray, settings: DetectionSettings) -> Detections:

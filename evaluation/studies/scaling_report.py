@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.studies.scaling import Fit, fit, mean_interval
+from evaluation.metrics.intervals import mean_interval
+from evaluation.studies.power_law import Fit, fit
 
 
 @dataclass(frozen=True)

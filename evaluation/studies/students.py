@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
+import storage
 from concept_pool.prompts import load_templates
 from evaluation import model_report, truth
-from evaluation.truth import TruthSettings
+from evaluation.settings import TruthSettings
 from pipeline.teachers.settings import TeacherSettings
 from training.settings import TrainSettings
 from training.train import train
+
+
+class Map(Protocol):
+    """What runs a function over items, here or on a cluster: the builtin `map`, or `jobs.on_ray.tasks.TaskMap`."""
+
+    def __call__(self, function: Callable[[Any], Any], items: Sequence[Any], /) -> Iterable[Any]:
+        """The results, in any order, each as soon as it is there. An exception of one ends the whole."""
+        ...
+
+
+@dataclass(frozen=True)
+class StudentRun:
+    """A student to be trained into `train.run.out`/`name`. about: what tells it from the study's others."""
+
+    name: str
+    train: TrainSettings
+    about: dict[str, Any]
 
 
 class Examiner:
@@ -39,78 +55,39 @@ class Examiner:
         return model_report.zero_shot_report(embedded, self._known, self._tau)
 
 
-@dataclass(frozen=True)
-class StudentRun:
-    """A student to be trained into `train.run.out`/`name`. about: what tells it from the study's others."""
+def train_all(runs: Sequence[StudentRun], test: TruthSettings, map: Map = map) -> Iterator[dict[str, Any]]:
+    """The metrics of every student as it is done; first those that are there already.
 
-    name: str
-    train: TrainSettings
-    about: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Parallel:
-    """How a study trains its students.
-
-    Attributes:
-        runtime: local (one after the other) | ray (as tasks of the job's cluster, or of this machine)
-        cpus_per_run: CPUs that Ray reserves for a student
-        gpus_per_run: GPUs that Ray reserves for a student
+    map: runs `train_one` over the students that are not.
     """
-
-    runtime: Literal["local", "ray"] = "local"
-    cpus_per_run: float = 1.0
-    gpus_per_run: float = 0.0
-
-
-def train_all(
-    runs: Sequence[StudentRun], test: TruthSettings, parallel: Parallel
-) -> Iterator[dict[str, Any]]:
-    """The metrics of every student as it is done; at once where they are there already."""
     todo = []
     for run in runs:
-        if metrics_file(run).exists():
-            yield json.loads(metrics_file(run).read_text())
+        if storage.exists(metrics_file(run)):
+            yield json.loads(storage.read_bytes(metrics_file(run)))
         else:
             todo.append(run)
-    if parallel.runtime == "local" or not todo:
-        yield from (train_one(run, test) for run in todo)
-        return
-    import ray
-
-    from jobs.on_ray.build import connect
-
-    connect()
-    task = ray.remote(num_cpus=parallel.cpus_per_run, num_gpus=parallel.gpus_per_run)(train_one)
-    waiting = [task.remote(run, test) for run in todo]
-    while waiting:
-        (done,), waiting = ray.wait(waiting, num_returns=1)
-        yield ray.get(done)
+    if todo:
+        yield from map(functools.partial(train_one, test=test), todo)
 
 
-def metrics_file(run: StudentRun) -> Path:
-    return Path(run.train.run.out) / run.name / "metrics.json"
+def metrics_file(run: StudentRun) -> str:
+    """Where a student's metrics are, once it is trained and measured."""
+    return storage.join(_folder(run), "metrics.json")
 
 
 def train_one(run: StudentRun, test: TruthSettings) -> dict[str, Any]:
     """Trains and measures a student; its metrics, which are also in its `metrics.json`."""
-    file = metrics_file(run)
-    out = str(file.parent)
+    out = _folder(run)
     summary = train(replace(run.train, run=replace(run.train.run, out=out)))
-    kept: dict[str, Any] = {
-        key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary
-    }
-    examiner = examiner_of(run.train.student.encoder, test)
-    metrics: dict[str, Any] = {
-        "name": run.name,
-        **run.about,
-        **kept,
-        **examiner(f"{out}/student.safetensors"),
-    }
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(metrics, indent=1))
-    os.replace(partial, file)
+    kept = {key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary}
+    examined = examiner_of(run.train.student.encoder, test)(f"{out}/student.safetensors")
+    metrics: dict[str, Any] = {"name": run.name, **run.about, **kept, **examined}
+    storage.write_bytes(metrics_file(run), json.dumps(metrics, indent=1).encode())
     return metrics
+
+
+def _folder(run: StudentRun) -> str:
+    return storage.absolute(storage.join(run.train.run.out, run.name))
 
 
 @functools.lru_cache(maxsize=1)

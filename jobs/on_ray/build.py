@@ -1,44 +1,36 @@
-"""The Ray runner: the same stages as a Ray Data pipeline, on a cluster or on this machine. All of Ray is in here.
+"""The Ray runner: the same stages as a Ray Data pipeline, on a cluster or on this machine.
 
-A row is a part: `{part: int64, payload: large_binary}`, the payload an Arrow IPC stream of the part's rows. Ray Data
-splits and merges blocks as it likes; it cannot split a row, so no two writers ever meet on one shard.
+A row is a part: `{payload: large_binary}`, an Arrow IPC stream of the part's table. Ray Data splits and merges blocks as
+it likes; it cannot split a row, so no two writers ever meet on one shard.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from concept_pool.count import Counts
-from pipeline.dataset import concepts as vocabulary
-from pipeline.dataset.plan import Part, Plan
+from jobs.on_ray.cluster import connect
+from pipeline.dataset.plan import Part, Parts
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
-from pipeline.stages import chain as stages
-from pipeline.stages.chain import Payload
+from pipeline.stages.chain import Job, Payload, advance
 
 log = logging.getLogger("regionpairs")
 
-#: CPUs a task of the light stages reserves. They differ, so that Ray Data does not fuse the stages into one.
-READ_CPUS = 0.1
-COMMIT_CPUS = 0.15
-#: Parts whose captions one task parses; spaCy's start-up is paid once a task.
-PARTS_A_TASK = 16
-
-
-def connect() -> None:
-    """Joins the cluster of this job (or of RAY_ADDRESS); without one, starts Ray on this machine."""
-    if ray.is_initialized():
-        return
-    inside = os.environ.get("RAY_ADDRESS")
-    ray.init(address=inside or "local", log_to_driver=True, logging_level=logging.WARNING)
+#: CPUs an actor of the light stages reserves. Neighbouring stages differ, so that Ray Data does not fuse them into one.
+READ_CPUS, COMMIT_CPUS = 0.1, 0.15
+#: Parts in one execution of the pipeline: bounds what the driver holds of them.
+WINDOW = 4096
+#: Tasks of `map` in flight, for each CPU.
+TASKS_A_CPU = 3
+_COMMON: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
 
 
 class RayRunner:
@@ -47,115 +39,107 @@ class RayRunner:
     def __init__(self) -> None:
         connect()
 
-    def count(self, settings: BuildSettings, plan: Plan, parts: list[Part]) -> Counts:
-        """Blocks of parts are counted as tasks and merged as a tree."""
-        task = ray.remote(num_cpus=1)(vocabulary.count_parts)
-        merge = ray.remote(num_cpus=0.1)(_merge)
-        size = max(1, min(PARTS_A_TASK, -(-len(parts) // _cpus())))
-        level = [task.remote(settings, plan, parts[i : i + size]) for i in range(0, len(parts), size)]
-        while len(level) > 1:
-            level = [merge.remote(*level[i : i + 8]) for i in range(0, len(level), 8)]
-        return ray.get(level[0])
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Items as tasks of one CPU, results in order, a bounded number in flight."""
+        task = ray.remote(num_cpus=1, max_retries=3)(_apply)
+        shared = ray.put(function)
+        flight: deque[Any] = deque()
+        for item in items:
+            flight.append(task.remote(shared, item))
+            if len(flight) >= TASKS_A_CPU * _cpus():
+                yield ray.get(flight.popleft())
+        while flight:
+            yield ray.get(flight.popleft())
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
         gpus = _gpus(settings)
         return ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(function).remote(*arguments))
 
-    def run(self, job: stages.Job, parts: list[Part]) -> Iterator[dict[str, Any]]:
-        settings = job.settings
-        context = DataContext.get_current()
-        context.target_max_block_size = None
-        context.enable_progress_bars = False  # a line a commit is enough, and reads well in a job's log
-        context.issue_detectors_config.detectors = []
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its own log file keeps the rest
-        context.max_errored_blocks = 0  # a lost part must end the job, not be skipped
-        context.actor_init_retry_on_errors = True
-        workers = min(settings.workers or default_workers(settings), len(parts))
-        gpus = _gpus(settings)
-        rows = ray.data.from_items([{"part": p.ordinal} for p in parts], override_num_blocks=len(parts))
-        common: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
-        dataset = (
-            rows.map_batches(
-                _Read,
-                fn_constructor_args=(job,),
-                num_cpus=READ_CPUS,
-                compute=ActorPoolStrategy(size=1),
-                **common,
+    def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
+        _configure()
+        for start in range(0, len(parts), WINDOW):
+            yield from self._run(stages, job, parts[start : start + WINDOW])
+
+    def _run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
+        rows = [{"payload": to_bytes(Payload.start(part))} for part in parts]
+        dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+        for position, stage in enumerate(stages):
+            dataset = dataset.map_batches(
+                _Actor,
+                fn_constructor_args=(stage, job),
+                **_resources(job.settings, position, len(stages), len(parts)),
+                **_COMMON,
             )
-            .map_batches(
-                _Annotate,
-                fn_constructor_args=(job,),
-                num_cpus=0 if gpus else settings.cpus_per_worker,
-                num_gpus=gpus or None,
-                compute=ActorPoolStrategy(
-                    min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
-                ),
-                **common,
-            )
-            .map_batches(
-                _Commit,
-                fn_constructor_args=(job,),
-                num_cpus=COMMIT_CPUS,
-                compute=ActorPoolStrategy(size=1),
-                **common,
-            )
-        )
         for item in dataset.iter_rows():
-            yield json.loads(item["row"])
+            yield from_bytes(item["payload"])
 
 
-class _Read:
-    def __init__(self, job: stages.Job):
-        self._stage = stages.Read(job)
-        self._parts = Plan.read(job.out).parts
+def _configure() -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = None
+    context.enable_progress_bars = False  # a line a commit is enough, and reads well in a job's log
+    context.issue_detectors_config.detectors = []
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its own log file keeps the rest
+    context.max_errored_blocks = 0  # a lost part must end the job, not be skipped
+    context.actor_init_retry_on_errors = True
+
+
+def _resources(settings: BuildSettings, position: int, n_stages: int, n_parts: int) -> dict[str, Any]:
+    """What Ray reserves for a stage: the first and the last are light, those between hold models."""
+    if position == 0 or position == n_stages - 1:
+        cpus = READ_CPUS if position == 0 else COMMIT_CPUS
+        most = max(1, min(n_parts, _cpus() // 4))
+        return {"num_cpus": cpus, "compute": ActorPoolStrategy(min_size=1, max_size=most)}
+    workers = min(settings.workers or default_workers(settings), n_parts)
+    gpus = _gpus(settings)
+    pool = ActorPoolStrategy(
+        min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
+    )
+    return {"num_cpus": 0 if gpus else settings.cpus_per_worker, "num_gpus": gpus or None, "compute": pool}
+
+
+class _Actor:
+    """A stage on a worker."""
+
+    def __init__(self, stage: Any, job: Job):
+        self._stage = stage(job)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        part = self._parts[batch.column("part")[0].as_py()]
-        return _pack(self._stage(self._stage.start(part)), stages.Read.writes)
+        payload = advance(self._stage, from_bytes(batch.column("payload")[0].as_buffer()))
+        return pa.table({"payload": pa.array([to_bytes(payload)], pa.large_binary())})
 
 
-class _Annotate:
-    def __init__(self, job: stages.Job):
-        self._stage = stages.Annotate(job)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return _pack(self._stage(_unpack(batch)), stages.Annotate.writes)
-
-
-class _Commit:
-    def __init__(self, job: stages.Job):
-        self._stage = stages.Commit(job)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.table({"row": [json.dumps(self._stage(_unpack(batch)))]})
-
-
-def _pack(payload: Payload, schema: pa.Schema) -> pa.Table:
-    """A payload as one Ray Data row. Arrow refuses rows that do not keep the stage's schema."""
+def to_bytes(payload: Payload) -> bytes:
+    """A payload as an Arrow IPC stream; what is no table of it lies in the schema's metadata."""
     head = {
-        "part": [payload.part.ordinal, payload.part.name, payload.part.n_samples],
+        "part": vars(payload.part),
         "rejects": payload.rejects.rows,
         "seconds": payload.seconds,
+        "error": payload.error,
     }
+    table = payload.table.replace_schema_metadata({"head": json.dumps(head)})
     sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(payload.rows, schema).replace_schema_metadata({"head": json.dumps(head)})
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    cell = pa.array([sink.getvalue().to_pybytes()], pa.large_binary())
-    return pa.table({"part": pa.array([payload.part.ordinal], pa.int64()), "payload": cell})
+    return sink.getvalue().to_pybytes()
 
 
-def _unpack(batch: pa.Table) -> Payload:
-    table = pa.ipc.open_stream(batch.column("payload")[0].as_buffer()).read_all()
+def from_bytes(data: Any) -> Payload:
+    """What `to_bytes` wrote."""
+    table = pa.ipc.open_stream(data).read_all()
     head = json.loads(table.schema.metadata[b"head"])
-    part = Part(*head["part"])
-    return Payload(part, table.to_pylist(), Rejects(part.name, head["rejects"]), head["seconds"])
+    part = Part(**head["part"])
+    return Payload(
+        part,
+        table.replace_schema_metadata(None),
+        Rejects(part.name, head["rejects"]),
+        head["seconds"],
+        head["error"],
+    )
 
 
-def _merge(first: Counts, *others: Counts) -> Counts:
-    for counts in others:
-        first.merge(counts)
-    return first
+def _apply(function: Callable[[Any], Any], item: Any) -> Any:
+    return function(item)
 
 
 def _cpus() -> int:
@@ -163,7 +147,10 @@ def _cpus() -> int:
 
 
 def _gpus(settings: BuildSettings) -> float:
-    return settings.gpus_per_worker if settings.teacher.device.startswith(("cuda", "auto")) else 0.0
+    """GPUs an annotator reserves: where it asks for one, or will take one that the cluster has (`auto`)."""
+    device = settings.teacher.device
+    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+    return settings.gpus_per_worker if device.startswith("cuda") or (device == "auto" and has_gpus) else 0.0
 
 
 def default_workers(settings: BuildSettings) -> int:

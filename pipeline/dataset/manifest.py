@@ -1,113 +1,96 @@
-"""What a dataset holds, by its manifest alone: never by listing shards."""
+"""Manifest rows: what makes a part's shard exist. One small file a part while a build runs, one table once it is done."""
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-import yaml
-from safetensors import safe_open
+import pyarrow as pa
 
 import storage
+from pipeline.dataset import records
+from pipeline.dataset.layout import Layout
+
+#: Rows asked for at once.
+THREADS = 16
+_NAMES = frozenset(records.MANIFEST.names)
 
 
 @dataclass(frozen=True)
 class ShardRow:
-    """One committed shard. url: where it lies; sha256 and n_bytes: of the file; n_samples: samples in it."""
+    """One committed shard of a dataset.
+
+    name: its file; part: that it was made of; url: where it lies; sha256, n_bytes: of the file; n_samples: in it;
+    index_url, index_sha256: of the file that says where its members lie.
+    """
 
     name: str
+    part: str
     url: str
     sha256: str
     n_bytes: int
     n_samples: int
+    index_url: str
+    index_sha256: str
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """All committed shards of a dataset, sorted by name, and the pool and fingerprint hashes that they share."""
-
-    dataset: str
-    shards: tuple[ShardRow, ...]
-    pool: str
-    fingerprint: str
-
-    @property
-    def n_samples(self) -> int:
-        return sum(s.n_samples for s in self.shards)
+def write_row(layout: Layout, row: dict[str, Any]) -> None:
+    """Commits a part."""
+    storage.write_bytes(layout.row(row["part"]), json.dumps(row, ensure_ascii=False).encode())
 
 
-def read_manifest(dataset: str) -> Manifest:
-    """Reads `manifest.parquet`, or the rows in `manifest/` while a build has not finished.
+def read_row(layout: Layout, part: str) -> dict[str, Any] | None:
+    """The row of a part; None where there is none, or one that is not whole."""
+    try:
+        row = json.loads(storage.read_bytes(layout.row(part)))
+    except (FileNotFoundError, ValueError):
+        return None
+    return row if _is_row(row, part) else None
 
-    Raises FileNotFoundError where there is no manifest, and ValueError if shards were made with different
-    concept pools or settings: their labels would not mean the same.
-    """
-    dataset = storage.absolute(dataset)
-    rows = _rows(dataset)
-    if not rows:
-        raise FileNotFoundError(
-            f"{dataset} holds no manifest: not a dataset, or no shard of it is committed yet"
-        )
-    for field in ("pool", "fingerprint"):
-        values: dict[str, list[str]] = {}
-        for row in rows:
-            values.setdefault(str(row[field]), []).append(str(row["shard"]))
-        if len(values) > 1:
-            listed = "; ".join(
-                f"{value[:12]}: {len(names)} shards, e.g. {names[0]}" for value, names in values.items()
-            )
-            raise ValueError(f"{dataset}: shards with different {field} hashes do not mix ({listed})")
-    shards = [
-        ShardRow(
-            str(row["shard"]),
-            storage.join(dataset, "shards", str(row["shard"])),
-            str(row["sha256"]),
-            int(row["n_bytes"]),
-            int(row["n_samples"]),
-        )
-        for row in rows
-        if row["n_samples"] > 0
-    ]
-    names = [s.name for s in shards]
-    if len(set(names)) != len(names):
-        raise ValueError(f"{dataset}: the manifest names a shard twice")
-    return Manifest(
-        dataset,
-        tuple(sorted(shards, key=lambda s: s.name)),
-        str(rows[0]["pool"]),
-        str(rows[0]["fingerprint"]),
+
+def _is_row(row: Any, part: str) -> bool:
+    """Whether a document has all fields of a row in their types, and names its own part's shard and no other file."""
+    if not isinstance(row, dict) or not set(row) >= _NAMES or row["part"] != part:
+        return False
+    if row["shard"] not in ("", f"{part}.tar") or bool(row["shard"]) != bool(row["n_samples"]):
+        return False
+    try:
+        pa.Table.from_pylist([{name: row[name] for name in records.MANIFEST.names}], records.MANIFEST)
+        pa.Table.from_pylist(row["rejects"], records.REJECTS)
+    except (pa.ArrowException, KeyError, TypeError):
+        return False
+    return isinstance(row.get("seconds"), dict)
+
+
+def read_rows(layout: Layout, parts: Sequence[str]) -> Iterator[dict[str, Any] | None]:
+    """`read_row` of every part, in order, some at once."""
+    return storage.map_threads(lambda part: read_row(layout, part), parts, THREADS)
+
+
+def committed(layout: Layout) -> list[str]:
+    """The parts that have a row file, sorted, by listing; a row that is not whole is among them."""
+    names = storage.listing(layout.file("manifest"))
+    return sorted(
+        n.removesuffix(".json") for n in names if n.endswith(".json") and not n.startswith(storage.TEMPORARY)
     )
 
 
-def _rows(dataset: str) -> list[dict[str, Any]]:
-    compacted = storage.join(dataset, "manifest.parquet")
-    if storage.exists(compacted):
-        return pq.read_table(io.BytesIO(storage.read_bytes(compacted))).to_pylist()
-    folder = storage.join(dataset, "manifest")
-    names = sorted(
-        n for n in storage.listing(folder) if n.endswith(".json") and not n.startswith(storage.TEMPORARY)
-    )
-    return [json.loads(storage.read_bytes(storage.join(folder, n))) for n in names]
+def read_table(layout: Layout) -> pa.Table | None:
+    """`manifest.parquet`, as `records.MANIFEST`; None where the build has not finished. ValueError for a damaged one."""
+    try:
+        return storage.read_table(layout.manifest).cast(records.MANIFEST)
+    except FileNotFoundError:
+        return None
+    except pa.ArrowException as e:
+        raise ValueError(f"{layout.manifest} is damaged: {' '.join(str(e).split())[:200]}") from e
 
 
-def read_concepts(dataset: str):
-    """The dataset's concept text embeddings: float32 tensor [C, D], on the CPU."""
-    fs, path = storage.filesystem(storage.join(dataset, "concept_pool", "text_embeddings.safetensors"))
-    if fs.protocol in ("file", "local") or "file" in tuple(fs.protocol):
-        with safe_open(path, framework="pt") as f:
-            return f.get_tensor("text_embeddings").float()
-    from safetensors.torch import load
-
-    return load(fs.cat_file(path))["text_embeddings"].float()
-
-
-def dataset_tau(dataset: str, default: float = 0.01) -> float:
-    """`align.tau` of the settings that a dataset was built with; `default` where it has no settings.yaml."""
-    url = storage.join(dataset, "settings.yaml")
-    if not storage.exists(url):
-        return default
-    settings = yaml.safe_load(storage.read_bytes(url)) or {}
-    return float((settings.get("align") or {}).get("tau", default))
+def rows_of(layout: Layout) -> pa.Table:
+    """All rows there are, as `records.MANIFEST`: of the table, or of the row files while a build has not finished."""
+    table = read_table(layout)
+    if table is not None:
+        return table
+    rows = [row for row in read_rows(layout, committed(layout)) if row is not None]
+    return pa.Table.from_pylist([{n: r[n] for n in records.MANIFEST.names} for r in rows], records.MANIFEST)

@@ -1,16 +1,18 @@
 """The plan: every input sample, cut into parts. A part is the unit of work, of resume and of sharding.
 
-One part in, one shard out, named after it; the shard is a pure function of (part, fingerprint). The plan is one parquet
-file with one row group a part, written before any work starts.
+The input comes in units (a tar, some row groups of a parquet file, a slice of a captions file). A unit's index lists
+its samples, one row group a part; parts never cross units. One part in, one shard out, named after it; the shard is a
+pure function of (part, fingerprint). Two tables say what units and parts there are; `plan.json` makes the plan exist.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -18,86 +20,124 @@ import pyarrow.parquet as pq
 
 import storage
 from pipeline.dataset import records
-from pipeline.sources import Source
+from pipeline.dataset.layout import Layout
+
+
+class DamagedPlan(ValueError):
+    """A file of the plan is missing or not what plan.json says."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """ordinal: position in the plan; name: `<ordinal>-<hash of what identifies its samples>`; n_samples: its rows."""
+    """name: `<ordinal>-<hash of what identifies its samples>`; unit, row_group: where its rows are, in a file with this
+    sha256; n_rows of them stand for n_samples input samples."""
 
-    ordinal: int
     name: str
+    unit: int
+    row_group: int
+    index_sha256: str
+    n_rows: int
     n_samples: int
 
+    def as_table(self) -> pa.Table:
+        """One row of `records.PARTS`."""
+        return pa.Table.from_pylist([vars(self)], records.PARTS)
+
+    @staticmethod
+    def of(table: pa.Table) -> Part:
+        """The part of a table of one row."""
+        return Part(**table.to_pylist()[0])
+
+
+class Parts(Sequence[Part]):
+    """Parts in columns, about a hundred bytes each; objects are made when they are asked for."""
+
+    def __init__(self, table: pa.Table):
+        self.table = table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Parts(self.table.take(list(range(*index.indices(len(self))))))
+        return Part.of(self.table.slice(index % len(self), 1)) if len(self) else None
+
+    def __iter__(self) -> Iterator[Part]:
+        for batch in self.table.to_batches(4096):
+            for row in batch.to_pylist():
+                yield Part(**row)
+
+    def take(self, rows: Sequence[int]) -> Parts:
+        """Some of the parts, by position."""
+        return Parts(self.table.take(pa.array(rows, pa.int64())))
+
     @property
-    def shard(self) -> str:
-        return f"{self.name}.tar"
+    def names(self) -> list[str]:
+        return self.table.column("name").to_pylist()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a dataset at `out`, in order, and the sha256 of `plan.parquet`."""
+    """The plan of the dataset with this layout. units: `records.UNITS`; parts: in order."""
 
-    out: str
-    parts: tuple[Part, ...]
-    sha256: str
+    layout: Layout
+    units: pa.Table
+    parts: Parts
 
     @property
     def n_samples(self) -> int:
-        return sum(p.n_samples for p in self.parts)
+        return sum(self.parts.table.column("n_samples").to_pylist())
 
     @staticmethod
-    def write(source: Source, samples_per_shard: int, limit: int, out: str) -> Plan:
-        """Indexes the source and writes `plan/plan.parquet`, then `plan/plan.json` (which makes it exist)."""
-        parts: list[Part] = []
-        rows = _marked_duplicates(itertools.islice(source.index(), limit or None))
-        with (
-            storage.atomic_write(storage.join(out, "plan", "plan.parquet")) as f,
-            pq.ParquetWriter(f, records.INDEX) as writer,
-        ):
-            while chunk := list(itertools.islice(rows, samples_per_shard)):
-                writer.write_table(
-                    pa.Table.from_pylist(chunk, records.INDEX), row_group_size=samples_per_shard
-                )
-                parts.append(Part(len(parts), f"{len(parts):06d}-{_content_hash(chunk)}", len(chunk)))
-        if not parts:
-            raise ValueError("source: it holds no samples")
-        sha256 = storage.sha256(storage.join(out, "plan", "plan.parquet"))
-        document = {"sha256": sha256, "parts": [[p.name, p.n_samples] for p in parts]}
-        storage.write_bytes(storage.join(out, "plan", "plan.json"), json.dumps(document).encode())
-        return Plan(out, tuple(parts), sha256)
+    def write(layout: Layout, units: pa.Table, parts: pa.Table) -> Plan:
+        """Writes both tables, then `plan.json` with their hashes."""
+        sha256 = {}
+        for name, url, table in (("units", layout.units, units), ("parts", layout.parts, parts)):
+            sink = io.BytesIO()
+            pq.write_table(table, sink)
+            storage.write_bytes(url, sink.getvalue())
+            sha256[name] = storage.sha256(url)
+        storage.write_bytes(layout.plan, json.dumps(sha256, indent=1).encode())
+        return Plan(layout, units, Parts(parts))
 
     @staticmethod
-    def read(out: str) -> Plan:
-        """The plan written before. Raises FileNotFoundError."""
-        document = json.loads(storage.read_bytes(storage.join(out, "plan", "plan.json")))
-        parts = tuple(Part(i, name, n) for i, (name, n) in enumerate(document["parts"]))
-        return Plan(out, parts, document["sha256"])
-
-    def rows(self, part: Part) -> pa.Table:
-        """The samples of a part, as `records.INDEX`."""
-        with (
-            storage.open_read(storage.join(self.out, "plan", "plan.parquet")) as f,
-            pq.ParquetFile(f) as file,
-        ):
-            return file.read_row_group(part.ordinal).cast(records.INDEX)
+    def read(layout: Layout) -> Plan:
+        """The plan written before. Raises FileNotFoundError where there is none, DamagedPlan if a file is another."""
+        try:
+            sha256 = json.loads(storage.read_bytes(layout.plan))
+            wanted = [(layout.units, sha256["units"]), (layout.parts, sha256["parts"])]
+        except (ValueError, KeyError, TypeError) as e:
+            raise DamagedPlan(f"damaged: plan/plan.json: {e!r}") from e
+        tables = []
+        for (url, expected), schema in zip(wanted, (records.UNITS, records.PARTS), strict=True):
+            tables.append(_table(url, expected).cast(schema))
+        return Plan(layout, tables[0], Parts(tables[1]))
 
 
-def _marked_duplicates(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Marks every row whose source key was seen before; the first one is the sample."""
-    seen: set[bytes] = set()
-    for row in rows:
-        digest = hashlib.blake2b(row["source_key"].encode(), digest_size=12).digest()
-        if digest in seen and not row["problem"]:
-            row["problem"] = "duplicate_key"
-        seen.add(digest)
-        yield row
+def part_rows(layout: Layout, part: Part) -> pa.Table:
+    """The samples of a part, as `records.INDEX`. Raises DamagedPlan if its unit's index is missing or another."""
+    data = _unit_index(layout.unit_index(part.unit), part.index_sha256)
+    with pq.ParquetFile(io.BytesIO(data)) as file:
+        return file.read_row_group(part.row_group).cast(records.INDEX)
 
 
-def _content_hash(rows: list[dict[str, Any]]) -> str:
-    digest = hashlib.sha256()
-    for r in rows:
-        place = r["url"].rsplit("/", 1)[-1]
-        identity = [r["source_key"], place, r["offset"], r["n_bytes"], r["row"], r["captions"], r["problem"]]
-        digest.update(json.dumps(identity, ensure_ascii=False).encode())
-    return digest.hexdigest()[:12]
+@lru_cache(maxsize=2)
+def _unit_index(url: str, sha256: str) -> bytes:
+    """The bytes of a unit's index. Parts come in order, so two units are enough; the hash tells another file."""
+    return _checked(url, sha256)
+
+
+def _table(url: str, sha256: str) -> pa.Table:
+    return pq.ParquetFile(io.BytesIO(_checked(url, sha256))).read()
+
+
+def _checked(url: str, sha256: str) -> bytes:
+    name = "/".join(url.rsplit("/", 2)[-2:])
+    try:
+        data = storage.read_bytes(url)
+    except FileNotFoundError as e:
+        raise DamagedPlan(f"missing: {name}") from e
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DamagedPlan(f"damaged: {name}: its sha256 is not the one that was planned")
+    return data

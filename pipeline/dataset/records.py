@@ -1,4 +1,4 @@
-"""Every table that passes between stages, as pyarrow schemas: keys, units, order, invariants.
+"""Every table that passes between stages or lies in a dataset, as pyarrow schemas: keys, units, order, invariants.
 
 One row is one image, end to end. Regions of an image are equal-length, non-null list columns, sorted by falling
 objectness; "no region" is an empty list, never null. Boxes are xyxy in [0, 1] of the upright image (EXIF
@@ -11,21 +11,56 @@ import hashlib
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
 
-#: What a source knows of a sample before its image is read. `url` names the file that holds it, `offset`/`n_bytes`
-#: the byte range of the image in it (offset -1: the whole file, n_bytes its size; `row` >= 0: a row of a parquet
-#: file or an index of a generated world). `captions` holds every caption of the image that is not blank, in source order.
-#: `problem` is empty, or the reason why this sample will be rejected (duplicate_key, no_caption, ...).
+def _field(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_STRINGS = pa.list_(_field("item", pa.string()))
+_IDS = pa.list_(_field("item", pa.int32()))
+
+#: The units of the input, in order: what `Source.units` lists, and what indexing each of them found.
+UNITS = pa.schema(
+    [
+        _field("location", pa.string()),
+        _field("n_bytes", pa.int64()),
+        _field("version", pa.string()),
+        _field("start", pa.int64()),
+        _field("stop", pa.int64()),
+        _field("n_rows", pa.int64()),
+        _field("index_sha256", pa.string()),
+    ]
+)
+
+#: The parts of the plan, in order. A part is one row group of its unit's index; `n_samples` counts the input samples
+#: that its `n_rows` rows stand for (a damaged tar's row stands for several).
+PARTS = pa.schema(
+    [
+        _field("name", pa.string()),
+        _field("unit", pa.int32()),
+        _field("row_group", pa.int32()),
+        _field("index_sha256", pa.string()),
+        _field("n_rows", pa.int64()),
+        _field("n_samples", pa.int64()),
+    ]
+)
+
+#: What a source knows of a sample before its image is read. `location` names the file that holds it, relative to the
+#: source's root, `offset`/`n_bytes` the byte range of the image in it (offset -1: the whole file, n_bytes its size;
+#: `row` >= 0: a row of a parquet file or a number of a generated world). `captions` holds every caption of the image
+#: that is not blank, in source order; `mentions` the names that they mention, sorted. `problem` is empty, or the
+#: reason why this sample will be rejected (duplicate_key, no_caption, ...); then `n_samples` may be more than 1.
 INDEX = pa.schema(
     [
-        pa.field("source_key", pa.string(), nullable=False),
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("n_bytes", pa.int64(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("captions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
-        pa.field("problem", pa.string(), nullable=False),
+        _field("source_key", pa.string()),
+        _field("location", pa.string()),
+        _field("offset", pa.int64()),
+        _field("n_bytes", pa.int64()),
+        _field("row", pa.int64()),
+        _field("captions", _STRINGS),
+        _field("problem", pa.string()),
+        _field("n_samples", pa.int64()),
+        _field("mentions", _STRINGS),
     ]
 )
 
@@ -33,12 +68,25 @@ INDEX = pa.schema(
 #: ids of the pool's concepts that its captions name, rising.
 SAMPLES = pa.schema(
     [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("source_key", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("image", pa.large_binary(), nullable=False),
-        pa.field("captions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
-        pa.field("mentioned", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        _field("key", pa.string()),
+        _field("source_key", pa.string()),
+        _field("source", pa.string()),
+        _field("image", pa.large_binary()),
+        _field("captions", _STRINGS),
+        _field("mentioned", _IDS),
+    ]
+)
+
+#: A sample of an existing dataset, its members byte for byte, and the ids of the new pool's concepts that its
+#: captions name: what relabelling starts from.
+STORED = pa.schema(
+    [
+        _field("key", pa.string()),
+        _field("extension", pa.string()),
+        _field("image", pa.large_binary()),
+        _field("meta", pa.string()),
+        _field("arrays", pa.large_binary()),
+        _field("mentioned", _IDS),
     ]
 )
 
@@ -46,25 +94,61 @@ SAMPLES = pa.schema(
 #: is the .json member. They are made where the arrays are, so that the writer only copies bytes.
 ANNOTATED = pa.schema(
     [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("extension", pa.string(), nullable=False),
-        pa.field("image", pa.large_binary(), nullable=False),
-        pa.field("meta", pa.string(), nullable=False),
-        pa.field("arrays", pa.large_binary(), nullable=False),
-        pa.field("n_regions", pa.int32(), nullable=False),
-        pa.field("n_pairs", pa.int32(), nullable=False),
-        pa.field("pair_concept_ids", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        _field("key", pa.string()),
+        _field("extension", pa.string()),
+        _field("image", pa.large_binary()),
+        _field("meta", pa.string()),
+        _field("arrays", pa.large_binary()),
+        _field("n_regions", pa.int32()),
+        _field("n_pairs", pa.int32()),
+        _field("pair_concept_ids", _IDS),
     ]
 )
 
-#: A sample that is not in the dataset, and why. `reason` is a short fixed word, `detail` is for people.
+#: A sample that is not in the dataset, and why. `reason` is a short fixed word, `detail` is for people. `n_samples`
+#: is 1, but for a damaged tar: the samples that it must have held behind the damage.
 REJECTS = pa.schema(
     [
-        pa.field("part", pa.string(), nullable=False),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("source_key", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
+        _field("part", pa.string()),
+        _field("stage", pa.string()),
+        _field("source_key", pa.string()),
+        _field("reason", pa.string()),
+        _field("detail", pa.string()),
+        _field("n_samples", pa.int64()),
+    ]
+)
+
+#: Where the members of a shard's samples lie in it, in tar order: byte offset and length of each.
+SHARD_INDEX = pa.schema(
+    [
+        _field("key", pa.string()),
+        _field("extension", pa.string()),
+        *(
+            _field(f"{member}_{what}", pa.int64())
+            for member in ("image", "json", "npz")
+            for what in ("offset", "bytes")
+        ),
+    ]
+)
+
+#: One row a committed part, in `manifest/<part>.json` (with `rejects` and `seconds` besides) and `manifest.parquet`.
+MANIFEST = pa.schema(
+    [
+        _field("shard", pa.string()),
+        _field("part", pa.string()),
+        _field("n_read", pa.int64()),
+        _field("n_samples", pa.int64()),
+        _field("n_rejected", pa.int64()),
+        _field("n_regions", pa.int64()),
+        _field("n_pairs", pa.int64()),
+        _field("n_bytes", pa.int64()),
+        _field("sha256", pa.string()),
+        _field("index_sha256", pa.string()),
+        _field("fingerprint", pa.string()),
+        _field("pool", pa.string()),
+        _field("keep_rate", pa.float64()),
+        _field("concept_ids", pa.list_(pa.int32())),
+        _field("concept_counts", pa.list_(pa.int64())),
     ]
 )
 

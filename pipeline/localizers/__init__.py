@@ -1,17 +1,19 @@
 """Localizers: images in, class-agnostic proposals out.
 
 `load(settings, device)` builds one by `settings.kind`; `describe(settings)` names it for the fingerprint without
-loading it. Every localizer keeps the one contract of `Localizer`.
+loading it. A kind is one module with these two functions, found in the table `KINDS` (pipeline/localizers/settings.py)
+or by an entry point `regionpairs.localizers`. Every localizer keeps the one contract of `Localizer`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
+from pipeline.localizers.settings import KINDS, LocalizerSettings
 
-from pipeline.localizers.settings import LocalizerSettings
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -40,37 +42,13 @@ class Localizer(Protocol):
 
 def load(settings: LocalizerSettings, device: str = "cpu") -> Localizer:
     """The localizer that `settings.kind` names, ready to run on `device`."""
-    if settings.kind == "grid":
-        from pipeline.localizers.grid import Grid
-
-        return Grid(settings.max_proposals)
-    if settings.kind == "rpn-lite":
-        from pipeline.localizers.rpn_lite import load_rpn_lite
-
-        return load_rpn_lite(settings, device)
-    if settings.kind == "rpn":
-        from pipeline.localizers.rpn import load_rpn
-
-        return load_rpn(settings, device)
-    if settings.kind in ("detr", "dab-detr", "dn-detr"):
-        from pipeline.localizers.set_network import load_set_predictor
-
-        return load_set_predictor(settings, device)
-    from pipeline.localizers.truth import load_truth
-
-    return load_truth(settings)
+    return KINDS.module(settings.kind).load(settings, device)
 
 
 def describe(settings: LocalizerSettings) -> dict[str, Any]:
-    """What of this localizer changes the boxes: kind, settings and the sha256 of its weights (or truth) file."""
-    from pipeline.localizers.identity import weights_identity
+    """What of this localizer changes the boxes, as JSON values: kind, settings and the sha256 of its weights.
 
-    out: dict[str, Any] = {"kind": settings.kind, "max_proposals": settings.max_proposals}
-    if settings.kind in ("rpn", "rpn-lite"):
-        out |= {"nms_iou": settings.nms_iou, "pre_nms_top_n": settings.pre_nms_top_n}
-    if settings.kind not in ("grid", "ground-truth"):
-        out["image_size"] = settings.image_size
-    if settings.kind == "rpn":
-        out["architecture"] = settings.architecture
-    out["weights"] = weights_identity(settings)
-    return out
+    A user's kind adds its distribution and version.
+    """
+    said = KINDS.module(settings.kind).describe(settings)
+    return {**said, "kind": settings.kind, **KINDS.origin(settings.kind)}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pipeline.localizers import Proposals
+from pipeline.localizers.settings import LocalizerSettings
 
 
 class Grid:
@@ -30,3 +33,13 @@ class Grid:
 
     def __call__(self, images: list[np.ndarray], keys: list[str] | None = None) -> list[Proposals]:
         return [self._proposals for _ in images]
+
+
+def load(settings: LocalizerSettings, device: str) -> Grid:
+    """The first `max_proposals` boxes of the pyramid; the device does not matter."""
+    return Grid(settings.max_proposals)
+
+
+def describe(settings: LocalizerSettings) -> dict[str, Any]:
+    """How many boxes there are; there are no weights."""
+    return {"max_proposals": settings.max_proposals}

@@ -8,12 +8,11 @@ import torch
 from torchvision.models import detection, get_model_weights
 from torchvision.models.detection.image_list import ImageList
 
+import storage
 from pipeline.localizers.fit import Fit
 from pipeline.localizers.network import Levels, NetworkLocalizer
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.networks.weights_files import fill, parse, random_seed, read_bytes
-
-ARCHITECTURES = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
+from pipeline.networks.weights_files import fill, identity, parse, random_seed
 
 
 class TorchvisionRpn(torch.nn.Module):
@@ -22,10 +21,6 @@ class TorchvisionRpn(torch.nn.Module):
 
     def __init__(self, architecture: str, short_side: int):
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"localizer.architecture must be one of {list(ARCHITECTURES)}, not '{architecture}'"
-            )
         model = getattr(detection, architecture)(weights=None, weights_backbone=None)
         self.backbone = model.backbone
         self.rpn = model.rpn
@@ -57,7 +52,7 @@ def published_weights(architecture: str) -> Any:
     return get_model_weights(architecture).DEFAULT
 
 
-def load_rpn(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
+def load(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
     """torchvision's published weights (downloaded by its hub code), or a checkpoint of the same architecture."""
     seed = random_seed(settings.checkpoint)
     with torch.random.fork_rng(devices=[]):
@@ -69,7 +64,7 @@ def load_rpn(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
             name = settings.architecture
         else:
             name = settings.checkpoint
-            tensors, _ = parse(read_bytes(name), name)
+            tensors, _ = parse(storage.read_bytes(name), name)
         fill(
             network, {key: value for key, value in tensors.items() if not key.startswith("roi_heads.")}, name
         )
@@ -81,3 +76,20 @@ def load_rpn(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
         nms_iou=settings.nms_iou,
         max_proposals=settings.max_proposals,
     )
+
+
+def describe(settings: LocalizerSettings) -> dict[str, Any]:
+    """The settings that change the boxes, and the weights: published ones by their file's name, which holds a hash."""
+    weights = (
+        identity(settings.checkpoint)
+        if settings.checkpoint
+        else str(published_weights(settings.architecture).url).rsplit("/", 1)[-1]
+    )
+    return {
+        "max_proposals": settings.max_proposals,
+        "nms_iou": settings.nms_iou,
+        "pre_nms_top_n": settings.pre_nms_top_n,
+        "image_size": settings.image_size,
+        "architecture": settings.architecture,
+        "weights": weights,
+    }

@@ -7,25 +7,26 @@ box's IoU with the object it covers, so that it ranks boxes by how well they fit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+import storage
 from pipeline.localizers.fit import Fit
 from pipeline.localizers.network import Levels, NetworkLocalizer
 from pipeline.localizers.settings import LocalizerSettings
+from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.networks.efficientnet_lite import (
     STAGES,
     STRIDES,
     LitePyramid,
-    fuse_batch_norms,
     lite_backbone,
     run_stages,
     separable,
 )
-from pipeline.networks.weights_files import fill, parse, random_seed, read_bytes, shipped
+from pipeline.networks.weights_files import fill, identity, parse, random_seed, shipped
 
-WEIGHTS = "rpn_lite.safetensors"
 SHORT_SIDE = 320
 CHANNELS = 96
 
@@ -89,7 +90,7 @@ def level_centres(rows: int, columns: int, stride: int, device: torch.device) ->
     return torch.stack([grid_x, grid_y], dim=-1).reshape(-1, 2)
 
 
-def load_rpn_lite(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
+def load(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
     """The shipped network, or `settings.checkpoint`'s. Raises ValueError for a file of another network."""
     seed = random_seed(settings.checkpoint)
     if seed is not None:
@@ -97,13 +98,13 @@ def load_rpn_lite(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
             torch.manual_seed(seed)
             network = RpnLite(settings.image_size or SHORT_SIDE)
     else:
-        name = settings.checkpoint or WEIGHTS
-        tensors, metadata = parse(read_bytes(name) if settings.checkpoint else shipped(name), name)
+        name = settings.checkpoint or shipped("pipeline.localizers", settings.kind)
+        tensors, metadata = parse(storage.read_bytes(name), name)
         trained_at = int(metadata.get("short_side", SHORT_SIDE))
         network = RpnLite(settings.image_size or trained_at)
         fill(network, tensors, name)
     network.eval()
-    fuse_batch_norms(network)
+    fold_batch_norms(network)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return NetworkLocalizer(
         network,
@@ -112,3 +113,14 @@ def load_rpn_lite(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
         nms_iou=settings.nms_iou,
         max_proposals=settings.max_proposals,
     )
+
+
+def describe(settings: LocalizerSettings) -> dict[str, Any]:
+    """The settings that change the boxes, and the weights."""
+    return {
+        "max_proposals": settings.max_proposals,
+        "nms_iou": settings.nms_iou,
+        "pre_nms_top_n": settings.pre_nms_top_n,
+        "image_size": settings.image_size,
+        "weights": identity(settings.checkpoint or shipped("pipeline.localizers", settings.kind)),
+    }

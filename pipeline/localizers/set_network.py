@@ -15,11 +15,10 @@ import torch
 from torch import nn
 
 from pipeline.localizers.fit import Fit
-from pipeline.localizers.network import Levels, NetworkLocalizer
+from pipeline.localizers.network import Levels
 from pipeline.localizers.set_shape import SetShape
-from pipeline.localizers.settings import LocalizerSettings
-from pipeline.networks.efficientnet_lite import fuse_batch_norms, lite_backbone, run_stages
-from pipeline.networks.weights_files import fill, parse, random_seed, read_bytes, serialise, shipped
+from pipeline.networks.efficientnet_lite import lite_backbone, run_stages
+from pipeline.networks.weights_files import serialise
 
 STRIDE = 16
 #: Channels a token: four 40-channel cells of the stride-8 stage beside the 112 channels of the stride-16 stage.
@@ -107,55 +106,3 @@ def corners(boxes: torch.Tensor) -> torch.Tensor:
 def centres(boxes: torch.Tensor) -> torch.Tensor:
     """x0, y0, x1, y1 -> centre x, y, width, height along the last axis."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
-
-
-def build(kind: str, shape: SetShape) -> SetNetwork:
-    """A network with random weights from the global RNG. Raises ValueError for a kind that is no set predictor."""
-    if kind == "detr":
-        from pipeline.localizers.detr import Detr
-
-        return Detr(shape)
-    if kind in ("dab-detr", "dn-detr"):
-        from pipeline.localizers.dab_detr import DabDetr
-
-        return DabDetr(shape, label_queries=kind == "dn-detr")
-    raise ValueError(f"'{kind}' is no set predictor")
-
-
-def load_set_predictor(settings: LocalizerSettings, device: str) -> NetworkLocalizer:
-    """A trained set predictor: the shipped one (synthetic scenes), or `settings.checkpoint`'s.
-
-    Raises ValueError for a file of another localizer.
-    """
-    seed = random_seed(settings.checkpoint)
-    if seed is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = build(settings.kind, SetShape())
-    else:
-        name = settings.checkpoint or shipped_name(settings.kind)
-        tensors, metadata = parse(read_bytes(name) if settings.checkpoint else shipped(name), name)
-        if metadata.get("localizer") != settings.kind:
-            raise ValueError(f"{name}: weights of '{metadata.get('localizer')}', not of '{settings.kind}'")
-        with torch.random.fork_rng(devices=[]):
-            network = build(settings.kind, SetShape(**json.loads(metadata["shape"])))
-        fill(network, tensors, name)
-    if settings.image_size:
-        network.fit = dataclasses.replace(
-            network.fit, short_side=settings.image_size, long_side=2 * settings.image_size
-        )
-    network.eval()
-    fuse_batch_norms(network.backbone)
-    network.to(device)
-    return NetworkLocalizer(
-        network,
-        device,
-        pre_nms_top_n=settings.max_proposals,
-        nms_iou=None,
-        max_proposals=settings.max_proposals,
-    )
-
-
-def shipped_name(kind: str) -> str:
-    """The file name of a kind's shipped weights."""
-    return kind.replace("-", "_") + ".safetensors"

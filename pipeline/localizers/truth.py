@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import PurePosixPath
 
 import numpy as np
 
+import storage
+from pipeline.coco import CocoBox, CocoImage, read_coco
 from pipeline.localizers import Proposals
 from pipeline.localizers.select import whole_image
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.networks.weights_files import read_bytes
 from world import scenes
 
 #: Objectness of a true box (sigmoid: 0.99995).
@@ -41,25 +41,33 @@ class GroundTruth:
 
 
 def read_coco_boxes(url: str) -> dict[str, np.ndarray]:
-    """COCO instances JSON -> boxes by file name, by its stem and by image id; largest first, crowds left out."""
-    data = json.loads(read_bytes(url))
-    found: dict[int, list[tuple[float, int, list[float]]]] = {}
-    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
-    for annotation in data["annotations"]:
-        width, height = sizes[annotation["image_id"]]
-        x, y, w, h = annotation["bbox"]
-        box = np.clip([x / width, y / height, (x + w) / width, (y + h) / height], 0, 1).astype(np.float32)
-        if annotation.get("iscrowd") or box[2] <= box[0] or box[3] <= box[1]:
-            continue
-        found.setdefault(annotation["image_id"], []).append((-w * h, annotation["id"], box.tolist()))
-    boxes: dict[str, np.ndarray] = {}
-    for image in data["images"]:
-        rows = [box for _, _, box in sorted(found.get(image["id"], []))]
-        array = np.asarray(rows, np.float32).reshape(-1, 4)
-        path = PurePosixPath(image["file_name"])
-        for name in (image["file_name"], path.name, path.stem, str(image["id"])):
-            boxes[name] = array
-    return boxes
+    """COCO instances JSON -> boxes by file name, and by its last segment, its stem and the image id.
+
+    Largest first, crowds left out. A name that two images share means neither; a file name always means its own image.
+    Images of unknown size are left out. Raises ValueError for a file that is no COCO file.
+    """
+    coco = read_coco(url)
+    known = [image for image in coco.images if not image.problem and image.width and image.height]
+    short: dict[str, list[str]] = {}
+    for image in known:
+        path = PurePosixPath(image.file_name)
+        for name in {path.name, path.stem, image.id}:
+            short.setdefault(name, []).append(image.file_name)
+    boxes = {image.file_name: _largest_first(image, coco.boxes.get(image.id, [])) for image in known}
+    return {name: boxes[owners[0]] for name, owners in short.items() if len(owners) == 1} | boxes
+
+
+def _largest_first(image: CocoImage, annotations: list[CocoBox]) -> np.ndarray:
+    """float32 [R, 4], xyxy in [0, 1]; the boxes that have an area inside the image."""
+    found = []
+    for position, annotation in enumerate(annotations):
+        x, y, w, h = annotation.xywh
+        corners = [x / image.width, y / image.height, (x + w) / image.width, (y + h) / image.height]
+        box = np.clip(corners, 0, 1).astype(np.float32)
+        if not annotation.crowd and box[2] > box[0] and box[3] > box[1]:
+            order = int(annotation.id) if annotation.id.lstrip("-").isdecimal() else position
+            found.append((-w * h, order, box.tolist()))
+    return np.asarray([box for _, _, box in sorted(found)], np.float32).reshape(-1, 4)
 
 
 class SceneTruth:
@@ -94,8 +102,8 @@ def _checked(images: list[np.ndarray], keys: list[str] | None) -> list[str]:
     return keys
 
 
-def load_truth(settings: LocalizerSettings) -> GroundTruth | SceneTruth:
-    """The boxes of `settings.truth` (COCO instances JSON), or the synthetic scenes' own."""
+def load(settings: LocalizerSettings, device: str) -> GroundTruth | SceneTruth:
+    """The boxes of `settings.truth` (COCO instances JSON), or the synthetic scenes' own; the device does not matter."""
     if settings.truth is None:
         return SceneTruth(settings.max_proposals)
-    return GroundTruth(read_coco_boxes(settings.truth), settings.max_proposals)
+    return GroundTruth(read_coco_boxes(storage.absolute(settings.truth)), settings.max_proposals)

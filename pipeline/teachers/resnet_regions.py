@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNet
 from torch import nn
 
+from pipeline.networks.region_geometry import extend_edges, valid_mask
 from pipeline.networks.roi_pooling import roi_align
-from pipeline.teachers.region_encoder import RegionEncoder, extend_edges, valid_mask
+from pipeline.teachers.region_encoder import RegionEncoder
 
 
 class ResNetRegions(RegionEncoder):

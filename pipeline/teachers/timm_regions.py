@@ -9,13 +9,8 @@ from timm.layers import AttentionPoolLatent, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from pipeline.teachers.region_encoder import (
-    RegionEncoder,
-    UnsupportedTowerError,
-    average_under,
-    extend_edges,
-    valid_mask,
-)
+from pipeline.networks.region_geometry import average_under, extend_edges, valid_mask
+from pipeline.teachers.region_encoder import RegionEncoder, UnsupportedTowerError
 
 
 def timm_regions(visual: TimmModel) -> RegionEncoder:

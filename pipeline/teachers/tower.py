@@ -15,17 +15,15 @@ from pipeline.teachers.preprocess import Preprocess, crops, resize
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Hardware:
     """Where and how a tower runs: device, precision and memory layout."""
 
     def __init__(self, settings: TeacherSettings):
-        if settings.precision not in PRECISIONS:
-            raise ValueError(f"teacher.precision: '{settings.precision}' is none of {', '.join(PRECISIONS)}")
         self.device = torch.device(resolve_device(settings.device))
-        self.dtype = PRECISIONS[settings.precision]
+        self.dtype = DTYPES[settings.precision]
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
 
     def place(self, module: nn.Module) -> nn.Module:
@@ -53,7 +51,7 @@ class Tower:
     def __init__(self, encoder: RegionEncoder, preprocess: Preprocess, settings: TeacherSettings):
         self.hardware = Hardware(settings)
         self.preprocess = preprocess
-        self.batch_images = max(1, settings.batch_images)
+        self.batch_images = settings.batch_images
         self.resize_threads = settings.resize_threads
         self.encoder = encoder
         self.hardware.place(encoder)

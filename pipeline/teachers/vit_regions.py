@@ -7,13 +7,8 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
-from pipeline.teachers.region_encoder import (
-    RegionEncoder,
-    UnsupportedTowerError,
-    average_under,
-    extend_edges,
-    valid_mask,
-)
+from pipeline.networks.region_geometry import average_under, extend_edges, valid_mask
+from pipeline.teachers.region_encoder import RegionEncoder, UnsupportedTowerError
 from pipeline.teachers.resnet_regions import positions
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from concept_pool.settings import PoolSettings
 from evaluation import pair_report, truth
+from evaluation.settings import TruthSettings
 from evaluation.studies.students import StudentRun, examiner_of, train_one
 from evaluation.studies.variants import write_variant
-from evaluation.truth import TruthSettings
 from pipeline.align import AlignSettings
 from pipeline.build import build
 from pipeline.localizers.settings import LocalizerSettings

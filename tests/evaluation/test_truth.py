@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from evaluation import truth
-from evaluation.truth import TruthSettings
+from evaluation.settings import TruthSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.sources.shapes import ShapesSource
 from world import scenes
@@ -26,26 +27,34 @@ def test_scenes_are_the_sources_own():
     assert known.novel.sum() == len(scenes.NOVEL_KINDS)
 
 
-def _coco(folder: Path) -> TruthSettings:
+NAMES = {1: "person", 13: "stop sign", 17: "cat"}
+OBJECTS = [
+    {"image_id": 5, "category_id": 17, "bbox": [10, 5, 20, 10], "iscrowd": 0},
+    {"image_id": 5, "category_id": 1, "bbox": [0, 0, 4, 4], "iscrowd": 1},
+    {"image_id": 5, "category_id": 1, "bbox": [3, 3, 0, 2], "iscrowd": 0},
+    {"image_id": 5, "category_id": 1, "bbox": [50, 3, 5, 2], "iscrowd": 0},
+    {"image_id": 5, "category_id": 99, "bbox": [3, 3, 5, 2], "iscrowd": 0},
+    {"image_id": 5, "category_id": 13, "bbox": [0, 0, 5, 5], "iscrowd": 0},
+    {"image_id": 7, "category_id": 17, "bbox": [0, 0, 5, 5], "iscrowd": 0},
+]
+
+
+def _coco(folder: Path, **changes: Any) -> TruthSettings:
+    """One image with two objects besides a crowd, a box without area, one outside and one of no class; two others."""
     Image.new("RGB", (40, 20)).save(folder / "a.png")
-    annotations = [
-        {"image_id": 5, "category_id": 17, "bbox": [10, 5, 20, 10], "iscrowd": 0},
-        {"image_id": 5, "category_id": 1, "bbox": [0, 0, 4, 4], "iscrowd": 1},
-        {"image_id": 5, "category_id": 1, "bbox": [3, 3, 0, 2], "iscrowd": 0},
-        {"image_id": 5, "category_id": 13, "bbox": [0, 0, 5, 5], "iscrowd": 0},
-    ]
-    names = {1: "person", 13: "stop sign", 17: "cat"}
     data = {
         "images": [
             {"id": 5, "file_name": "a.png", "width": 40, "height": 20},
-            {"id": 6, "file_name": "none.png", "width": 1, "height": 1},
+            {"id": 6, "file_name": "without_objects.png", "width": 1, "height": 1},
+            {"id": 7, "file_name": "of_unknown_size.png"},
         ],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": name} for i, name in names.items()],
+        "annotations": OBJECTS,
+        "categories": [{"id": i, "name": name} for i, name in NAMES.items()],
     }
     (folder / "instances.json").write_text(json.dumps(data))
     (folder / "captions.json").write_text(json.dumps({"annotations": [{"image_id": 5, "caption": "a cat"}]}))
-    return TruthSettings("coco", images=str(folder), instances=str(folder / "instances.json"))
+    paths = {"images": str(folder), "instances": str(folder / "instances.json")}
+    return TruthSettings("coco", **{**paths, **changes})
 
 
 def test_coco_boxes_and_split(tmp_path: Path):
@@ -59,23 +68,20 @@ def test_coco_boxes_and_split(tmp_path: Path):
     assert image.load().shape == (20, 40, 3)
 
 
-def test_the_open_vocabulary_split_leaves_fifteen_names_out(tmp_path: Path):  # parity 55
-    assert (len(truth.COCO_BASE), len(truth.COCO_NOVEL)) == (48, 17)
-    assert not truth.COCO_BASE & truth.COCO_NOVEL
-    base = _coco(tmp_path)
-    known = truth.load(TruthSettings("coco", images=base.images, instances=base.instances, classes="ovr"))
-    assert known.names == ["person", "cat"]
+def test_the_open_vocabulary_split_leaves_names_out(tmp_path: Path):  # parity 55
+    assert truth.load(_coco(tmp_path, classes="ovr")).names == ["person", "cat"]
+
+
+def test_a_key_is_the_source_key_of_a_coco_dataset(tmp_path: Path):
+    (image,) = truth.load(_coco(tmp_path)).images
+    assert image.key == "a.png"
 
 
 def test_captions_can_exclude_images(tmp_path: Path):
-    base = _coco(tmp_path)
     captions = str(tmp_path / "captions.json")
-    with_text = TruthSettings("coco", images=base.images, instances=base.instances, captions=captions)
-    assert truth.load(with_text).images[0].captions == ["a cat"]
-    rest = TruthSettings(
-        "coco", images=base.images, instances=base.instances, captions=captions, uncaptioned=True
-    )
-    assert truth.load(rest).images == []
+    assert truth.load(_coco(tmp_path, captions=captions)).images[0].captions == ["a cat"]
+    with pytest.raises(ValueError, match="no image with an object"):
+        truth.load(_coco(tmp_path, captions=captions, uncaptioned=True))
 
 
 def test_rare_classes_of_lvis_are_novel(tmp_path: Path):  # parity 55
@@ -90,6 +96,28 @@ def test_rare_classes_of_lvis_are_novel(tmp_path: Path):  # parity 55
     assert known.names[1] == "b c"
 
 
-def test_missing_settings_are_refused():
-    with pytest.raises(ValueError, match=r"truth\.images"):
-        truth.load(TruthSettings("coco"))
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "coco"}, r"truth\.images and truth\.instances"),
+        ({"uncaptioned": True}, r"truth\.captions"),
+        ({"count": -1}, r"truth\.count"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], says: str):
+    with pytest.raises(ValueError, match=says):
+        TruthSettings(**changes)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"images": 3}', '"text"'])
+def test_a_file_that_is_not_coco_is_named(tmp_path: Path, content: str):
+    settings = _coco(tmp_path)
+    (tmp_path / "instances.json").write_text(content)
+    with pytest.raises(ValueError, match=r"instances\.json"):
+        truth.load(settings)
+
+
+def test_a_set_in_memory_reads_each_image_once(tmp_path: Path):
+    known = truth.in_memory(truth.load(_coco(tmp_path)))
+    (tmp_path / "a.png").unlink()
+    assert known.images[0].load().shape == (20, 40, 3)

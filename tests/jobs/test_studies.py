@@ -23,6 +23,9 @@ def test_help_lists_every_key(job, capsys: pytest.CaptureFixture[str]):
     [
         (label_study, [], "dataset: is empty"),
         (label_study, ["--dataset", "x", "--arms", "[nonsense]"], "nonsense not known"),
+        (evaluate, ["--truth.kind", "coco"], "truth.images"),
+        (evaluate, ["--dataset", "x", "--proposals", "true"], "dataset: measures the pairs"),
+        (evaluate, ["--detection.class_nms", "2"], "detection.class_nms: must be in [0, 1]"),
         (scaling_study, [], "datasets: is empty"),
         (scaling_study, ["--datasets", "{a: b}", "--fractions", "[0]"], "fractions: must be above 0"),
     ],
@@ -32,11 +35,6 @@ def test_bad_settings_end_with_one_line(job, argv: list[str], says: str, capsys:
         job.main(argv)
     assert stop.value.code == 2
     assert says in capsys.readouterr().err
-
-
-def test_evaluate_without_a_truth_folder_ends_with_one_line(capsys: pytest.CaptureFixture[str]):
-    assert evaluate.main(["--truth.kind", "coco"]) == 2
-    assert "truth.images" in capsys.readouterr().err
 
 
 def test_a_scaling_report_needs_metrics_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -53,13 +51,3 @@ def test_a_scaling_report_needs_metrics_alone(tmp_path: Path, capsys: pytest.Cap
     assert scaling_study.main(["--out", str(tmp_path), "--only_report", "true"]) == 0
     assert "| passes | caption | 512 | 2 | 10 |" in capsys.readouterr().out
     assert (tmp_path / "report.md").exists()
-
-
-def test_the_plan_of_a_study_is_seed_by_seed():
-    settings = scaling_study.ScalingSettings(
-        datasets={"a": "x", "b": "y"}, fractions=[0.5, 1.0], seeds=[0, 1]
-    )
-    found = list(scaling_study.plans(settings))
-    assert len(found) == 8
-    assert [plan.seed for plan in found] == [0] * 4 + [1] * 4
-    assert len({plan.name for plan in found}) == 8

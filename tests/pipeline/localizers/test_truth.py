@@ -72,3 +72,27 @@ def test_synthetic_scenes_know_their_boxes():
     assert np.array_equal(found.boxes_xyxy_norm, scenes.truth(3, 12)[0])
     with pytest.raises(ValueError, match=r"localizer\.truth"):
         localizer([IMAGE], ["000007.jpg"])
+
+
+def test_a_short_name_of_two_images_means_neither(tmp_path):
+    """Two folders number their images alike: only whole names tell them apart."""
+    images = [
+        {"id": i, "file_name": f"{folder}/1.jpg", "width": 10, "height": 10}
+        for i, folder in ((70, "left"), (80, "right"))
+    ]
+    boxes = [{"id": i, "image_id": i, "bbox": [0, 0, i / 10, 5]} for i in (70, 80)]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": boxes}))
+    localizer = localizers.load(LocalizerSettings(kind="ground-truth", truth=str(path)))
+    (left,) = localizer([IMAGE], ["left/1.jpg"])
+    (right,) = localizer([IMAGE], ["right/1.jpg"])
+    assert (left.boxes_xyxy_norm[0, 2], right.boxes_xyxy_norm[0, 2]) == pytest.approx((0.7, 0.8))
+    with pytest.raises(ValueError, match=r"'1\.jpg'"):
+        localizer([IMAGE], ["1.jpg"])
+
+
+def test_a_file_that_is_not_coco_is_named(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"instances\.json"):
+        localizers.load(LocalizerSettings(kind="ground-truth", truth=str(path)))

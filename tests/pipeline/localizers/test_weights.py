@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+import storage
 from pipeline import localizers
-from pipeline.localizers.identity import SHIPPED
 from pipeline.localizers.rpn_lite import RpnLite
-from pipeline.localizers.set_network import build
+from pipeline.localizers.set_predictors import build
 from pipeline.localizers.set_shape import SetShape
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.networks.efficientnet_lite import fuse_batch_norms
+from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.networks.weights_files import parse, serialise, shipped
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+SHIPPED = ("rpn-lite", "detr", "dab-detr", "dn-detr")
 SMALL = SetShape(
     queries=7, short_side=64, width=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=2
 )
@@ -57,7 +58,7 @@ def test_folding_batch_norms_changes_nothing():
     pixels = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         before = network(pixels)
-        fuse_batch_norms(network)
+        fold_batch_norms(network)
         after = network(pixels)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
     for (logits, boxes), (fused_logits, fused_boxes) in zip(before, after, strict=True):
@@ -67,7 +68,7 @@ def test_folding_batch_norms_changes_nothing():
 
 def test_a_damaged_file_is_refused_with_its_name(tmp_path):
     path = tmp_path / "w.safetensors"
-    whole = shipped(SHIPPED["rpn-lite"])
+    whole = storage.read_bytes(shipped("pipeline.localizers", "rpn-lite"))
     for damaged in (whole[: len(whole) // 2], b"", b"not weights at all"):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"w\.safetensors"):
@@ -87,8 +88,9 @@ def test_a_pickle_is_not_executed(tmp_path):
 
 
 def test_every_shipped_file_is_small_and_loads():
-    for kind, name in SHIPPED.items():
-        data = shipped(name)
+    for kind in SHIPPED:
+        name = shipped("pipeline.localizers", kind)
+        data = storage.read_bytes(name)
         assert len(data) < 12 << 20
         tensors, metadata = parse(data, name)
         assert metadata["localizer"] == kind

@@ -99,7 +99,15 @@ def test_where_it_runs_is_no_part_of_the_description():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match=r"teacher.kind: 'magic'"):
-        teachers.load(TeacherSettings(kind="magic"))
-    with pytest.raises(ValueError, match=r"teacher.features: 'both'"):
-        teachers.load(TeacherSettings(kind="photo", features="both"))
+    for settings, message in (
+        ({"kind": "magic"}, r"teacher.kind: 'magic' is not known \(photo, shapes, open_clip\)"),
+        ({"features": "both"}, r"teacher.features: 'both'"),
+        ({"precision": "fp8"}, r"teacher.precision: 'fp8'"),
+        ({"batch_images": 0}, r"teacher.batch_images: must be at least 1, is 0"),
+        ({"image_size": -1}, r"teacher.image_size: must be in \[0, 4096\], is -1"),
+        ({"resize_threads": -1}, r"teacher.resize_threads: must not be negative"),
+        ({"device": ""}, r"teacher.device: is empty"),
+        ({"options": {"a": 1}}, r"teacher.options: kind shapes takes none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TeacherSettings(**settings)

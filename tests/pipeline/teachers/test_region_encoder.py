@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.teachers.region_encoder import UnsupportedTowerError, region_encoder, rois_of
+from pipeline.networks.region_geometry import rois_of
+from pipeline.teachers.open_clip_regions import region_encoder
+from pipeline.teachers.region_encoder import UnsupportedTowerError
 from tests.pipeline.teachers import towers
 
 TOWERS = [towers.resnet, towers.vit, towers.siglip, towers.convnext]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torchvision.ops import roi_align
 
 from pipeline import teachers
+from pipeline.networks.weights_files import shipped
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.shapes import WEIGHTS, ShapesRegions
+from pipeline.teachers.shapes import ShapesRegions
 from pipeline.teachers.shapes_clip import ShapesClip, words_of
 from world import scenes
 
@@ -20,7 +23,7 @@ def teacher():
 
 
 def test_weights_are_small_and_named_in_the_fingerprint():
-    assert WEIGHTS.stat().st_size < 4 * 2**20
+    assert Path(shipped("pipeline.teachers", "shapes")).stat().st_size < 4 * 2**20
     said = teachers.describe(TeacherSettings(kind="shapes"))
     assert list(said["weights_sha256"]) == ["shapes.safetensors"]
 
@@ -36,8 +39,8 @@ def test_shapes_and_empty_inputs(teacher):
 
 
 def test_a_batch_equals_one_image_at_a_time(teacher):
-    scenes = [scenes.draw_scene(1, i, size) for i, size in enumerate((160, 160, 96, 131))]
-    images, boxes = [s.image for s in scenes], [s.boxes_xyxy_norm for s in scenes]
+    drawn = [scenes.draw_scene(1, i, size) for i, size in enumerate((160, 160, 96, 131))]
+    images, boxes = [s.image for s in drawn], [s.boxes_xyxy_norm for s in drawn]
     together = teacher.encode_regions(images, boxes)
     for image, box, expected in zip(images, boxes, together, strict=True):
         assert torch.allclose(teacher.encode_regions([image], [box])[0], expected, atol=1e-4)

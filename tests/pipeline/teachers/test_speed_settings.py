@@ -14,8 +14,8 @@ import torch.nn.functional as F
 
 from pipeline import teachers
 from pipeline.align import Alignment, AlignSettings, align
+from pipeline.teachers.open_clip_regions import region_encoder
 from pipeline.teachers.preprocess import Preprocess
-from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import Tower
 from tests.pipeline.teachers import towers
@@ -55,7 +55,7 @@ def tie_of(kind: str, setting: str) -> float:
 
 
 @cache
-def scenes(size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def drawn(size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Six images and their boxes: the true ones and fifteen more."""
     found = [scenes.draw_scene(3, index, size) for index in range(6)]
     rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def random_labels(name: str, **settings) -> Alignment:
 def random_regions(name: str, **settings) -> torch.Tensor:
     preprocess = Preprocess(64, 128, 32, (0.5,) * 3, (0.25,) * 3)
     tower = Tower(region_encoder(RANDOM[name]()), preprocess, TeacherSettings(**{**PLAIN, **settings}))
-    return torch.cat(tower.regions(*scenes(96)))
+    return torch.cat(tower.regions(*drawn(96)))
 
 
 @cache
@@ -93,7 +93,7 @@ def random_plain(name: str) -> Alignment:
 def shipped_labels(kind: str, **settings) -> Alignment:
     """Labels by a shipped teacher, on scenes, at a temperature that leaves most regions clear of a tie."""
     teacher = teachers.load(TeacherSettings(kind=kind, image_size=160, **{**PLAIN, **settings}))
-    regions = torch.cat(teacher.encode_regions(*scenes(160)))
+    regions = torch.cat(teacher.encode_regions(*drawn(160)))
     tau = {"photo": 0.1, "shapes": 0.05}[kind]
     chosen = AlignSettings(policy="pool", tau=tau, threshold=THRESHOLD)
     return align(regions, teacher.encode_text(NAMES), [], chosen)

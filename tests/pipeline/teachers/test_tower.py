@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.networks.batch_norms import fold_batch_norms
+from pipeline.teachers.open_clip_regions import region_encoder
 from pipeline.teachers.preprocess import Preprocess, crops, resize
-from pipeline.teachers.region_encoder import region_encoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import CropTower, Tower
 from tests import pictures

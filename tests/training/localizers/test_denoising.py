@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.localizers.set_network import Denoising, build, corners
+from pipeline.localizers.set_network import Denoising, corners
+from pipeline.localizers.set_predictors import build
 from pipeline.localizers.set_shape import SetShape
 from training.localizers.denoising import denoising_queries, hidden_pairs, noise_boxes
 from training.localizers.settings import DenoisingSettings

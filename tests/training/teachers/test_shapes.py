@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.teachers.shapes import Phase, Scenes, ShapesTeacherSettings, Trainer, contrast, finish
+from training.teachers.settings import Phase, ShapesTeacherSettings
+from training.teachers.shapes import Scenes, Trainer, contrast, finish
 from world import scenes
 
 SETTINGS = ShapesTeacherSettings(

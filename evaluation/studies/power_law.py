@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.stats import t as student_t
 
 #: A prediction may lie at most so many times beyond the largest size measured.
 FARTHEST = 4.0
@@ -143,12 +142,3 @@ def _doubts(
 def _interval(values: Sequence[float]) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of Student's 95 % interval; NaN for one value."""
-    x = np.asarray(values, np.float64)
-    if len(x) < 2:
-        return float(x.mean()) if len(x) else float("nan"), float("nan")
-    half = student_t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return float(x.mean()), float(half)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.studies import scaling
+from evaluation.studies import power_law
 
 SIZES = [64, 128, 256, 512, 1024]
 
@@ -18,16 +18,16 @@ def _runs(law, noise: float, seeds: int = 3, sizes=SIZES) -> tuple[list[float], 
 
 @pytest.mark.parametrize(("a", "b", "c"), [(3.0, 0.5, 0.2), (20.0, 1.0, 0.3), (1.0, 0.3, 0.0)])
 def test_a_known_law_is_found(a: float, b: float, c: float):
-    law = scaling.PowerLaw(a, b, c)
-    found = scaling.fit(*_runs(law, 0.002), n_bootstrap=50)
+    law = power_law.PowerLaw(a, b, c)
+    found = power_law.fit(*_runs(law, 0.002), n_bootstrap=50)
     assert found.law(SIZES) == pytest.approx(law(SIZES), abs=0.006)
     assert found.b_interval[0] - 0.1 <= b <= found.b_interval[1] + 0.1
     assert found.r2 > 0.95
 
 
 def test_prediction_nearby_holds_and_far_away_is_refused():
-    law = scaling.PowerLaw(3.0, 0.5, 0.2)
-    found = scaling.fit(*_runs(law, 0.001), n_bootstrap=50)
+    law = power_law.PowerLaw(3.0, 0.5, 0.2)
+    found = power_law.fit(*_runs(law, 0.001), n_bootstrap=50)
     assert found.supported == ""
     error, low, high = found.predict(2048)
     assert low <= error <= high
@@ -37,35 +37,28 @@ def test_prediction_nearby_holds_and_far_away_is_refused():
 
 
 def test_a_flat_curve_supports_nothing():
-    found = scaling.fit(*_runs(lambda n: 0.5, 0.01), n_bootstrap=50)
+    found = power_law.fit(*_runs(lambda n: 0.5, 0.01), n_bootstrap=50)
     with pytest.raises(ValueError, match="no extrapolation"):
         found.predict(2048)
     assert 0.4 < found.predict(512)[0] < 0.6  # interpolation stays allowed
 
 
 def test_a_narrow_range_and_single_runs_support_nothing():
-    law = scaling.PowerLaw(3.0, 0.5, 0.2)
-    narrow = scaling.fit(*_runs(law, 0.001, sizes=[64, 80, 100, 128]), n_bootstrap=20)
+    law = power_law.PowerLaw(3.0, 0.5, 0.2)
+    narrow = power_law.fit(*_runs(law, 0.001, sizes=[64, 80, 100, 128]), n_bootstrap=20)
     assert "factor" in narrow.supported
-    once = scaling.fit(*_runs(law, 0.001, seeds=1), n_bootstrap=20)
+    once = power_law.fit(*_runs(law, 0.001, seeds=1), n_bootstrap=20)
     assert "once" in once.supported
 
 
 def test_too_few_sizes_are_refused():
     with pytest.raises(ValueError, match="4 sizes"):
-        scaling.fit([1, 2, 3], [0.5, 0.4, 0.3])
+        power_law.fit([1, 2, 3], [0.5, 0.4, 0.3])
 
 
 def test_the_same_runs_give_the_same_fit():
-    runs = _runs(scaling.PowerLaw(3.0, 0.5, 0.2), 0.01)
-    assert scaling.fit(*runs, n_bootstrap=20).b_interval == scaling.fit(*runs, n_bootstrap=20).b_interval
-
-
-def test_mean_interval_by_hand():
-    mean, half = scaling.mean_interval([1.0, 2.0, 3.0])
-    assert mean == 2.0
-    assert half == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)
-    assert np.isnan(scaling.mean_interval([1.0])[1])
+    runs = _runs(power_law.PowerLaw(3.0, 0.5, 0.2), 0.01)
+    assert power_law.fit(*runs, n_bootstrap=20).b_interval == power_law.fit(*runs, n_bootstrap=20).b_interval
 
 
 def test_a_law_that_misses_its_own_largest_size_supports_nothing():
@@ -73,7 +66,7 @@ def test_a_law_that_misses_its_own_largest_size_supports_nothing():
     sizes = np.repeat([64, 128, 256, 512, 1024, 2048], 3)
     rng = np.random.default_rng(0)
     errors = np.maximum(1.2 * sizes**-0.22, 1.2 * 800**-0.22) + rng.normal(0, 0.003, len(sizes))
-    found = scaling.fit(sizes, errors, n_bootstrap=50)
+    found = power_law.fit(sizes, errors, n_bootstrap=50)
     assert "fitted to the smaller sizes alone" in found.supported
     with pytest.raises(ValueError, match="no extrapolation"):
         found.predict(4096)

@@ -9,7 +9,8 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
-from pipeline.teachers.region_encoder import RegionEncoder, region_encoder
+from pipeline.teachers.open_clip_regions import region_encoder
+from pipeline.teachers.region_encoder import RegionEncoder
 from training.student import Student, load_weights, save_weights
 
 BOXES = [torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.1, 0.3, 0.7, 0.8]]), torch.tensor([[0.2, 0.2, 0.9, 0.6]])]

@@ -1,0 +1,77 @@
+"""The one connection to Ray, and the one look at what its nodes have installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline import fingerprint
+
+#: Seconds in which every node of a cluster must say what it has installed.
+ANSWER_S = 120
+
+
+def connect(address: str | None = None) -> None:
+    """Joins the cluster at `address`, else the one of RAY_ADDRESS (Ray sets it inside a submitted job), else starts a
+    private Ray on this machine, without a dashboard. A cluster that it was not told of is never joined.
+
+    Raises ValueError for the address `auto`, which means "any cluster that is found", and for a node whose libraries
+    are not this process' own. A second call does nothing.
+    """
+    if ray.is_initialized():
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "auto":
+        raise ValueError("RAY_ADDRESS: 'auto' joins any cluster that is found; name one, or unset it")
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
+    if address != "local":
+        check_versions()
+
+
+def check_versions() -> None:
+    """Asks every node of the cluster for its `versions`. Raises ValueError naming each node and what differs on it."""
+    task = ray.remote(num_cpus=0, max_retries=0)(versions)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    answers = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+        for node in nodes
+    ]
+    ours = versions()
+    lines = []
+    for node, theirs in zip(nodes, ray.get(answers, timeout=ANSWER_S), strict=True):
+        lines += [f"node {node['NodeManagerAddress']}: {line}" for line in differences(theirs, ours)]
+    if lines:
+        raise ValueError("; ".join(lines))
+
+
+def check_here(driver: dict[str, str | None]) -> None:
+    """For a worker of a node that may have joined later: raises ValueError unless `versions` are the driver's."""
+    if lines := differences(versions(), driver):
+        raise ValueError(f"node {platform.node()}: {'; '.join(lines)}")
+
+
+def versions() -> dict[str, str | None]:
+    """What changes bytes on this machine: Python, the libraries of the fingerprint, and this project's own code."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "code": fingerprint.code_hash()}
+    for name in fingerprint.LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def differences(theirs: dict[str, str | None], ours: dict[str, str | None]) -> list[str]:
+    """One line for each version that differs: "torch is 2.6.0, the driver's is 2.7.1"."""
+    return [
+        f"{name} is {theirs.get(name) or 'missing'}, the driver's is {ours.get(name) or 'missing'}"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    ]

@@ -1,0 +1,106 @@
+"""Whose folder it is: one writer at a time, and one set of settings for good.
+
+`.claim.json` says who writes now (`storage.Claim`); `fingerprint.json` says what the dataset is made with. Nothing is
+written, swept or removed but under the claim, and nothing is removed but names that this program writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+import storage
+from pipeline.dataset.layout import FOLDERS, FORMAT_VERSION, Layout, is_ours
+
+log = logging.getLogger("regionpairs")
+
+
+class Refused(ValueError):
+    """The folder holds a dataset that was made with something else. `differences`: one line each."""
+
+    def __init__(self, differences: list[str]):
+        super().__init__("\n".join(differences))
+        self.differences = differences
+
+
+@contextlib.contextmanager
+def held(layout: Layout) -> Iterator[str]:
+    """The claim on the dataset's folder while the body runs; gives its token. Raises `storage.Claimed` (a ValueError) where
+    another program has it."""
+    with storage.Claim.acquire(layout.url, {"program": "regionpairs"}) as claim:
+        yield claim.token
+
+
+def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
+    """Makes the folder ours, or checks that it is; writes settings and fingerprint.
+
+    components: everything that changes bytes. settings: a dataclass. A dataset in which nothing was committed may change
+    its settings: it starts over. Raises Refused.
+    """
+    files = storage.tree(layout.url)
+    ours = sorted(name for name in files if is_ours(name))
+    foreign = sorted(name for name in files if not is_ours(name) and not storage.is_litter(name))
+    committed = any(name.startswith("manifest/") for name in ours)
+    if "fingerprint.json" in files:
+        was = _fingerprint(layout)
+        found = differences(was, components)
+        if not found:
+            return
+        if committed:
+            raise Refused(found)
+        log.info("settings changed before anything was committed; starting over (%s)", "; ".join(found))
+    elif foreign:
+        raise Refused(
+            [f"out: {layout.url} holds {len(foreign)} files that are no dataset, e.g. {foreign[0]}"]
+        )
+    elif committed:
+        raise Refused(
+            [f"out: {layout.url} holds shards and no fingerprint.json, so nobody knows what made them"]
+        )
+    for name in ours:  # fingerprint.json is replaced below: without it nobody would know the folder again
+        if name != "fingerprint.json":
+            storage.remove(layout.file(name))
+    resolved = yaml.safe_dump(_plain(dataclasses.asdict(settings)), sort_keys=False, allow_unicode=True)
+    storage.write_bytes(layout.settings, resolved.encode())
+    storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
+
+
+def _plain(document: Any) -> Any:
+    return json.loads(json.dumps(document))
+
+
+def _fingerprint(layout: Layout) -> Any:
+    try:
+        document = json.loads(storage.read_bytes(layout.fingerprint))
+    except ValueError as e:
+        raise Refused([f"out: {layout.fingerprint} is damaged: {e}"]) from e
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if version != FORMAT_VERSION:
+        raise Refused(
+            [f"out: {layout.url} has format version {version}; this program writes version {FORMAT_VERSION}"]
+        )
+    return document
+
+
+def sweep(layout: Layout, started: float) -> None:
+    """Removes unfinished files that a dead writer left."""
+    for folder in FOLDERS:
+        if swept := storage.sweep(layout.file(folder), older_than=started):
+            log.info("swept %d unfinished files from %s", len(swept), folder or "the folder")
+
+
+def differences(was: Any, now: Any, path: str = "") -> list[str]:
+    """One line for every value that differs between two documents: `align.tau: was 0.01, is 0.02`."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return [
+            line
+            for key in sorted({*was, *now})
+            for line in differences(was.get(key), now.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if was == now else [f"{path}: was {json.dumps(was)}, is {json.dumps(now)}"]

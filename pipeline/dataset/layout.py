@@ -1,0 +1,115 @@
+"""Where everything lies in a dataset's folder: the only place that spells its file names (docs/format.md)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import storage
+
+FORMAT_VERSION = 2
+
+#: Folders that this program writes into, "" being the dataset's own. Unfinished files are swept from all of them.
+FOLDERS = (
+    "",
+    "shards",
+    "index",
+    "manifest",
+    "concept_pool",
+    "plan",
+    "plan/units",
+    "plan/index",
+    "plan/counts",
+)
+POOL_FILES = ("concepts.parquet", "rejected.parquet", "pool.json", "text_embeddings.safetensors")
+_PART = r"\d{6,}-[0-9a-f]{12}"
+_OURS = re.compile(
+    rf"""shards/{_PART}\.tar | index/{_PART}\.parquet | manifest/{_PART}\.json
+    | plan/(units|parts|duplicates)\.parquet | plan/plan\.json | plan/units/\d+\.json
+    | plan/index/\d+\.parquet | plan/counts/(\d+|merged-\d+-\d+)\.parquet
+    | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.safetensors)
+    | (manifest|rejects)\.parquet | fingerprint\.json | summary\.json | settings\.yaml""",
+    re.VERBOSE,
+)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a dataset may hold a file of this name (relative to its folder): nothing else is ever removed."""
+    return bool(_OURS.fullmatch(name)) or name.rsplit("/", 1)[-1].startswith(storage.TEMPORARY)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of the dataset at `url` (an absolute path or a URL)."""
+
+    url: str
+
+    def file(self, name: str) -> str:
+        """A file or folder by its name relative to the dataset."""
+        return storage.join(self.url, name) if name else self.url
+
+    def shard(self, part: str) -> str:
+        return self.file(f"shards/{part}.tar")
+
+    def index(self, part: str) -> str:
+        """The index of a part's shard."""
+        return self.file(f"index/{part}.parquet")
+
+    def row(self, part: str) -> str:
+        """The manifest row of a part."""
+        return self.file(f"manifest/{part}.json")
+
+    def pool_file(self, name: str) -> str:
+        return self.file(f"concept_pool/{name}")
+
+    def unit_record(self, unit: int) -> str:
+        return self.file(f"plan/units/{unit:06d}.json")
+
+    def unit_index(self, unit: int) -> str:
+        return self.file(f"plan/index/{unit:06d}.parquet")
+
+    def unit_counts(self, unit: int) -> str:
+        return self.file(f"plan/counts/{unit:06d}.parquet")
+
+    def merged_counts(self, level: int, group: int) -> str:
+        return self.file(f"plan/counts/merged-{level}-{group}.parquet")
+
+    @property
+    def pool(self) -> str:
+        return self.file("concept_pool")
+
+    @property
+    def embeddings_record(self) -> str:
+        return self.pool_file("embeddings.json")
+
+    @property
+    def units(self) -> str:
+        return self.file("plan/units.parquet")
+
+    @property
+    def parts(self) -> str:
+        return self.file("plan/parts.parquet")
+
+    @property
+    def plan(self) -> str:
+        return self.file("plan/plan.json")
+
+    @property
+    def manifest(self) -> str:
+        return self.file("manifest.parquet")
+
+    @property
+    def rejects(self) -> str:
+        return self.file("rejects.parquet")
+
+    @property
+    def fingerprint(self) -> str:
+        return self.file("fingerprint.json")
+
+    @property
+    def settings(self) -> str:
+        return self.file("settings.yaml")
+
+    @property
+    def summary(self) -> str:
+        return self.file("summary.json")

@@ -1,0 +1,132 @@
+"""What a sample holds: its arrays and its JSON, the writing beside the reading (docs/format.md)."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.dataset.layout import FORMAT_VERSION
+from pipeline.dataset.npz import read_npz
+
+if TYPE_CHECKING:
+    from pipeline.align import Alignment
+
+#: Arrays with a row a region that every sample has.
+REGION_ARRAYS = ("boxes_xyxy_norm", "objectness", "topk_ids", "topk_probs", "residual", "kept")
+#: Members that are not the image.
+SIDE_MEMBERS = ("json", "npz")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a shard.
+
+    image: the original bytes; extension: of their format. meta: the .json member. arrays: the .npz member.
+    """
+
+    key: str
+    extension: str
+    image: bytes
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @staticmethod
+    def parse(key: str, members: Mapping[str, bytes]) -> Sample:
+        """A sample from its members, extension -> bytes. Raises ValueError or KeyError if they are none."""
+        (extension,) = (name for name in members if name not in SIDE_MEMBERS)
+        meta = json.loads(members["json"])
+        return Sample(key, extension, members[extension], meta, read_npz(members["npz"]))
+
+    def region_embeddings(self) -> np.ndarray:
+        """float32 [R, D], unit rows up to rounding; [R, 0] where the dataset stores none."""
+        return region_embeddings(self.arrays)
+
+
+def region_embeddings(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """float32 [R, D] from `region_embeddings` (and `region_scales`, where they are int8); [R, 0] where there are none."""
+    stored = arrays.get("region_embeddings")
+    if stored is None:
+        return np.zeros((len(arrays["boxes_xyxy_norm"]), 0), np.float32)
+    embeddings = stored.astype(np.float32)
+    if "region_scales" in arrays:
+        embeddings *= arrays["region_scales"].astype(np.float32)[:, None]
+    return embeddings
+
+
+def region_embedding_arrays(regions: np.ndarray, form: str) -> dict[str, np.ndarray]:
+    """Embeddings [R, D] as they are stored, unit rows: form none, fp16, or int8 with one scale a region."""
+    if form == "none":
+        return {}
+    import torch  # here: readers need none
+
+    unit = torch.nn.functional.normalize(torch.as_tensor(regions), dim=1).numpy()
+    if form == "fp16":
+        return {"region_embeddings": unit.astype(np.float16)}
+    scales = np.maximum(np.abs(unit).max(axis=1), 1e-12).astype(np.float32) / 127
+    return {"region_embeddings": np.rint(unit / scales[:, None]).astype(np.int8), "region_scales": scales}
+
+
+def alignment_arrays(alignment: Alignment, n_concepts: int) -> dict[str, np.ndarray]:
+    """An alignment as it is stored: ids as uint16 where they fit, probabilities as float16."""
+    return {
+        "topk_ids": alignment.topk_ids.astype(np.uint16 if n_concepts <= 65536 else np.uint32),
+        "topk_probs": alignment.topk_probs.astype(np.float16),
+        "residual": alignment.residual.astype(np.float16),
+        "kept": alignment.kept.astype(np.uint8),
+    }
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The .npz member: uncompressed, no pickle, fixed time stamps (np.savez writes none of its own)."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def pair_rows(
+    arrays: Mapping[str, np.ndarray], alignment: Alignment, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The kept regions for human eyes, as the .json member lists them (docs/format.md)."""
+    rows = []
+    for region in np.flatnonzero(alignment.kept):
+        rows.append(
+            {
+                "region": int(region),
+                "box_xyxy_norm": [round(float(v), 5) for v in arrays["boxes_xyxy_norm"][region]],
+                "concept_id": int(alignment.topk_ids[region, 0]),
+                "concept": names[alignment.topk_ids[region, 0]],
+                "probability": round(float(alignment.topk_probs[region, 0]), 4),
+                "margin": round(float(alignment.margin[region]), 4),
+                "objectness": round(float(arrays["objectness"][region]), 4),
+            }
+        )
+    return rows
+
+
+def annotated_row(
+    key: str, extension: str, image: bytes, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """A row of `records.ANNOTATED`; the counts in it and in its meta are those of the arrays."""
+    kept = np.flatnonzero(arrays["kept"])
+    document = {
+        **meta,
+        "format_version": FORMAT_VERSION,
+        "key": key,
+        "n_regions": len(arrays["kept"]),
+        "n_pairs": len(kept),
+    }
+    return {
+        "key": key,
+        "extension": extension,
+        "image": image,
+        "meta": json.dumps(document, ensure_ascii=False),
+        "arrays": pack_arrays(arrays),
+        "n_regions": len(arrays["kept"]),
+        "n_pairs": len(kept),
+        "pair_concept_ids": arrays["topk_ids"][kept, 0].astype(int).tolist() if len(kept) else [],
+    }

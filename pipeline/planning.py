@@ -1,0 +1,225 @@
+"""The first pass as a whole: units of the input -> indices -> the plan, and the counts of all captions.
+
+Resumable unit by unit; what a unit leaves is a function of the unit and the settings, so nothing depends on who indexed
+it when. The driver holds a record a unit and a row a part.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+import storage
+from concept_pool.count import Counts
+from pipeline.dataset import records
+from pipeline.dataset.layout import Layout
+from pipeline.dataset.plan import DamagedPlan, Part, Plan
+from pipeline.settings import BuildSettings
+from pipeline.sources import Source, Unit
+from pipeline.stages import index
+from pipeline.stages.index import UnitRecord
+
+log = logging.getLogger("regionpairs")
+
+#: Keys that one task holds in memory to find duplicates across units.
+KEYS_A_TASK = 4_000_000
+#: Tables of counts that one task merges.
+MERGE_WIDTH = 64
+
+
+class Map(Protocol):
+    """How a runner does many small things: `function` of every item, results in order, some at once."""
+
+    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]: ...
+
+
+def make_plan(settings: BuildSettings, source: Source, layout: Layout, run: Map) -> Plan:
+    """The plan that is there, or a new one. Raises ValueError for an input without samples."""
+    try:
+        plan = Plan.read(layout)
+        log.info("plan: found, %d samples in %d parts", plan.n_samples, len(plan.parts))
+        return plan
+    except FileNotFoundError:
+        pass
+    except DamagedPlan as e:
+        log.warning("%s; the plan is made anew", e)
+    units = source.units()
+    found = _index(settings, layout, units, run)
+    if not source.unique_keys:
+        found = _mark_duplicates(settings, layout, found, run)
+    if not any(record.n_rows for record in found):
+        raise ValueError("source: it holds no samples")
+    plan = Plan.write(layout, _units_table(units, found), _parts_table(found))
+    log.info("plan: %d samples in %d parts of %d units", plan.n_samples, len(plan.parts), len(found))
+    return plan
+
+
+def heal_units(settings: BuildSettings, source: Source, plan: Plan, parts: Iterable[Part], run: Map) -> None:
+    """Indexes anew every unit of these parts whose index is missing or damaged. Raises ValueError if the input changed."""
+    wanted = {part.unit: part.index_sha256 for part in parts}
+    damaged = [unit for unit, bad in run(partial(_is_damaged, plan.layout), wanted.items()) if bad]
+    if not damaged:
+        return
+    log.warning(
+        "plan: the index of %d units is damaged, e.g. %06d; they are indexed anew", len(damaged), damaged[0]
+    )
+    units = source.units()
+    again = list(run(partial(_index_one, settings, plan.layout), [(n, units[n], 0) for n in damaged]))
+    if not source.unique_keys:
+        numbers = list(range(len(units)))
+        marks = index.duplicates_across(plan.layout, numbers, 0, 1)
+        again = [
+            index.mark_unit(settings, plan.layout, r.unit, marks[r.unit]) if r.unit in marks else r
+            for r in again
+        ]
+    for record in again:
+        if record.index_sha256 != wanted[record.unit]:
+            raise ValueError(
+                f"source: unit {record.unit} is not what was planned; use another folder for the new input"
+            )
+
+
+def total_counts(layout: Layout, plan: Plan, run: Map) -> Counts:
+    """The counts of all units, merged as a tree of tasks."""
+    urls = [layout.unit_counts(unit) for unit in range(plan.units.num_rows)]
+    level = 0
+    while len(urls) > MERGE_WIDTH:
+        groups = [urls[i : i + MERGE_WIDTH] for i in range(0, len(urls), MERGE_WIDTH)]
+        work = [(group, layout.merged_counts(level, i)) for i, group in enumerate(groups)]
+        urls, level = list(run(partial(_merge_one, layout), work)), level + 1
+    total = Counts()
+    for url in urls:
+        total.merge(Counts.from_table(storage.read_table(url)))
+    return total
+
+
+def why_no_concepts(settings: BuildSettings, plan: Plan, run: Map) -> str:
+    """One line for a corpus without a single concept: too few captions that agree, or no usable sample at all."""
+    problems: dict[str, tuple[int, str]] = {}
+    n_usable = 0
+    for usable, found in run(partial(_problems, plan.layout), range(plan.units.num_rows)):
+        n_usable += usable
+        for reason, (n, example) in found.items():
+            problems[reason] = (problems.get(reason, (0, ""))[0] + n, problems.get(reason, (0, example))[1])
+    listed = "; ".join(f"{n} {reason}, e.g. {example}" for reason, (n, example) in sorted(problems.items()))
+    if not n_usable:
+        return f"source: none of its {plan.n_samples} samples can be used: {listed}"
+    least = settings.pool.min_count
+    message = (
+        f"pool.min_count: no concept is named by {least} images or more; use a smaller value or more captions"
+    )
+    return message + (f" (and of {plan.n_samples} samples {listed})" if listed else "")
+
+
+def _problems(layout: Layout, unit: int) -> tuple[int, dict[str, tuple[int, str]]]:
+    """Usable samples of a unit, and reason -> how many it costs and an example."""
+    table = storage.read_table(layout.unit_index(unit), ["source_key", "problem", "n_samples"])
+    n_usable = 0
+    found: dict[str, tuple[int, str]] = {}
+    for row in table.to_pylist():
+        reason = row["problem"].partition(": ")[0]
+        if not reason:
+            n_usable += 1
+            continue
+        n, example = found.get(reason, (0, row["source_key"]))
+        found[reason] = (n + row["n_samples"], example)
+    return n_usable, found
+
+
+def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map) -> list[UnitRecord]:
+    there = {
+        int(name.split(".")[0]) for name in storage.listing(layout.file("plan/units")) if name[0].isdigit()
+    }
+    known = dict(run(partial(_read_record, layout), sorted(n for n in there if n < len(units))))
+    found = {number: record for number, record in known.items() if record is not None}
+    if found:
+        log.info("index: %d of %d units are there", len(found), len(units))
+    if settings.source.limit:
+        return list(_index_up_to(settings, layout, units, found))
+    todo = [(number, unit, 0) for number, unit in enumerate(units) if number not in found]
+    n_samples = 0
+    for done, record in enumerate(run(partial(_index_one, settings, layout), todo), start=1):
+        found[record.unit] = record
+        n_samples += record.n_samples
+        log.debug("index: %d of %d units, %d samples", done, len(todo), n_samples)
+    return [found[number] for number in range(len(units))]
+
+
+def _index_up_to(
+    settings: BuildSettings, layout: Layout, units: list[Unit], found: dict[int, UnitRecord]
+) -> Iterator[UnitRecord]:
+    """The first units, until `source.limit` rows are together: one after the other, since each limits the next."""
+    left = settings.source.limit
+    for number, unit in enumerate(units):
+        record = found.get(number) or index.index_unit(settings, layout, number, unit, left)
+        yield record
+        left -= record.n_rows
+        if left <= 0:
+            return
+
+
+def _mark_duplicates(
+    settings: BuildSettings, layout: Layout, found: list[UnitRecord], run: Map
+) -> list[UnitRecord]:
+    """Marks keys that an earlier unit has; hash shares of the keys are looked at as tasks."""
+    if len(found) < 2:
+        return found
+    n_shares = 1 + sum(record.n_rows for record in found) // KEYS_A_TASK
+    numbers = [record.unit for record in found]
+    marks: dict[int, list[int]] = {}
+    for share in run(partial(_duplicates_of, layout, numbers, n_shares), range(n_shares)):
+        for unit, rows in share.items():
+            marks.setdefault(unit, []).extend(rows)
+    again = run(partial(_mark_one, settings, layout), sorted((u, sorted(rows)) for u, rows in marks.items()))
+    replaced = {record.unit: record for record in again}
+    return [replaced.get(record.unit, record) for record in found]
+
+
+def _units_table(units: list[Unit], found: list[UnitRecord]) -> pa.Table:
+    rows = [{**vars(units[r.unit]), "n_rows": r.n_rows, "index_sha256": r.index_sha256} for r in found]
+    return pa.Table.from_pylist(rows, records.UNITS)
+
+
+def _parts_table(found: list[UnitRecord]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in records.PARTS.names}
+    for record in found:
+        for row_group, (content, n_rows, n_samples) in enumerate(record.parts):
+            columns["name"].append(f"{len(columns['name']):06d}-{content}")
+            columns["unit"].append(record.unit)
+            columns["row_group"].append(row_group)
+            columns["index_sha256"].append(record.index_sha256)
+            columns["n_rows"].append(n_rows)
+            columns["n_samples"].append(n_samples)
+    return pa.Table.from_pydict(columns, records.PARTS)
+
+
+def _index_one(settings: BuildSettings, layout: Layout, work: tuple[int, Unit, int]) -> UnitRecord:
+    return index.index_unit(settings, layout, *work)
+
+
+def _read_record(layout: Layout, unit: int) -> tuple[int, UnitRecord | None]:
+    return unit, UnitRecord.read(layout, unit)
+
+
+def _mark_one(settings: BuildSettings, layout: Layout, work: tuple[int, list[int]]) -> UnitRecord:
+    return index.mark_unit(settings, layout, *work)
+
+
+def _duplicates_of(layout: Layout, units: list[int], n_shares: int, share: int) -> dict[int, list[int]]:
+    return index.duplicates_across(layout, units, share, n_shares)
+
+
+def _merge_one(layout: Layout, work: tuple[list[str], str]) -> str:
+    return index.merge_counts(layout, *work)
+
+
+def _is_damaged(layout: Layout, work: tuple[int, str]) -> tuple[int, bool]:
+    unit, sha256 = work
+    try:
+        return unit, storage.sha256(layout.unit_index(unit)) != sha256
+    except FileNotFoundError:
+        return unit, True

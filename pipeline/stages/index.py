@@ -1,0 +1,181 @@
+"""The first pass, unit by unit: list the samples, parse their captions, cut them into parts.
+
+Every function here is work for one task: it gets a number and a unit, leaves files below `plan/`, and returns a small
+record. The record's own file is written last, so a pass that was cut short goes on with the units that have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import storage
+from concept_pool.count import Counts, count_block
+from concept_pool.parse import Parser
+from concept_pool.settings import PoolSettings
+from pipeline import sources
+from pipeline.dataset import records
+from pipeline.dataset.layout import Layout
+from pipeline.settings import BuildSettings
+from pipeline.sources import Unit
+
+#: Images whose captions are parsed together.
+BLOCK = 1000
+_KEYS = ("source_key", "problem")
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """What indexing a unit left. parts: [content hash, rows, samples] of each. duplicates: whether rows that repeat a
+    key of an earlier unit are marked."""
+
+    unit: int
+    n_rows: int
+    n_samples: int
+    index_sha256: str
+    counts_sha256: str
+    parts: list[list[Any]]
+    duplicates: bool = False
+
+    @staticmethod
+    def read(layout: Layout, unit: int) -> UnitRecord | None:
+        """The record of a unit; None where it has none that is whole."""
+        try:
+            return UnitRecord(**json.loads(storage.read_bytes(layout.unit_record(unit))))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+
+def index_unit(
+    settings: BuildSettings, layout: Layout, number: int, unit: Unit, limit: int = 0
+) -> UnitRecord:
+    """Indexes a unit: writes its index, its counts and its record. limit: at most so many rows; 0: all."""
+    source = sources.load(settings.source)
+    rows = list(_limited(source.index(unit), limit))
+    mark_duplicates(rows, set())
+    return _write(settings, layout, number, rows)
+
+
+def mark_unit(settings: BuildSettings, layout: Layout, number: int, duplicates: list[int]) -> UnitRecord:
+    """Marks rows of an indexed unit, by number, as `duplicate_key`, and counts its captions again without them."""
+    rows = storage.read_table(layout.unit_index(number)).to_pylist()
+    for row in duplicates:
+        rows[row]["problem"] = "duplicate_key"
+    return _write(settings, layout, number, rows, duplicates=True)
+
+
+def mark_duplicates(rows: Iterable[dict[str, Any]], seen: set[bytes]) -> None:
+    """Marks every usable row whose source key an earlier usable row has; adds the digests of new keys to `seen`."""
+    for row in rows:
+        if row["problem"]:
+            continue
+        digest = key_digest(row["source_key"])
+        if digest in seen:
+            row["problem"] = "duplicate_key"
+        seen.add(digest)
+
+
+def duplicates_across(layout: Layout, units: list[int], share: int, n_shares: int) -> dict[int, list[int]]:
+    """Unit -> its rows that repeat a usable key of an earlier unit, among the keys whose hash falls into this share."""
+    seen: set[bytes] = set()
+    found: dict[int, list[int]] = {}
+    for unit in units:
+        own = set()
+        keys = storage.read_table(layout.unit_index(unit), _KEYS)
+        for row, record in enumerate(keys.to_pylist()):
+            digest = key_digest(record["source_key"])
+            if record["problem"] or int.from_bytes(digest[:4], "big") % n_shares != share:
+                continue
+            if digest in seen:
+                found.setdefault(unit, []).append(row)
+            own.add(digest)
+        seen |= own
+    return found
+
+
+def key_digest(source_key: str) -> bytes:
+    return hashlib.blake2b(source_key.encode(), digest_size=12).digest()
+
+
+def merge_counts(layout: Layout, urls: list[str], target: str) -> str:
+    """Merges tables of counts into one file; returns its URL."""
+    total = Counts()
+    for url in urls:
+        total.merge(Counts.from_table(storage.read_table(url)))
+    _write_table(target, total.to_table())
+    return target
+
+
+def _write(
+    settings: BuildSettings, layout: Layout, number: int, rows: list[dict[str, Any]], duplicates: bool = False
+) -> UnitRecord:
+    counts = _parse(settings.pool, rows)
+    index_sha256 = _write_table(
+        layout.unit_index(number),
+        pa.Table.from_pylist(rows, records.INDEX),
+        row_group_size=settings.samples_per_shard,
+    )
+    counts_sha256 = _write_table(layout.unit_counts(number), counts.to_table())
+    parts = [
+        [_content_hash(part), len(part), sum(r["n_samples"] for r in part)]
+        for part in _cut(rows, settings.samples_per_shard)
+    ]
+    n_samples = sum(r["n_samples"] for r in rows)
+    record = UnitRecord(number, len(rows), n_samples, index_sha256, counts_sha256, parts, duplicates)
+    storage.write_bytes(layout.unit_record(number), json.dumps(asdict(record)).encode())
+    return record
+
+
+def _parse(settings: PoolSettings, rows: list[dict[str, Any]]) -> Counts:
+    """Counts of the captions, and the `mentions` of every row. Only samples that may reach a shard are counted: a duplicate
+    or a missing file does not vote."""
+    parser = _parser(settings)
+    total = Counts(settings.max_examples)
+    for block in _cut(rows, BLOCK):
+        counts, mentions = count_block([[] if r["problem"] else r["captions"] for r in block], parser)
+        total.merge(counts)
+        for row, names in zip(block, mentions, strict=True):
+            row["mentions"] = names
+    return total
+
+
+@lru_cache(maxsize=2)
+def _parser(settings: PoolSettings) -> Parser:
+    """One parser a process for the same settings: loading spaCy takes longer than a block."""
+    return Parser(settings)
+
+
+def _write_table(url: str, table: pa.Table, row_group_size: int | None = None) -> str:
+    """Writes a parquet file; returns its sha256."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=row_group_size)
+    storage.write_bytes(url, sink.getvalue())
+    return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
+def _content_hash(rows: list[dict[str, Any]]) -> str:
+    """12 hex digits over what identifies the samples of a part."""
+    names = [name for name in records.INDEX.names if name != "mentions"]
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([row[name] for name in names], ensure_ascii=False).encode())
+    return digest.hexdigest()[:12]
+
+
+def _cut(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    return (rows[i : i + size] for i in range(0, len(rows), size))
+
+
+def _limited(rows: Iterator[dict[str, Any]], limit: int) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows):
+        if limit and number == limit:
+            return
+        yield row

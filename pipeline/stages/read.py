@@ -1,0 +1,46 @@
+"""Stage 1 of a build: a part of the plan -> samples with their image bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import sources
+from pipeline.dataset import concepts, records
+from pipeline.dataset.plan import part_rows
+from pipeline.images import BadSample
+from pipeline.stages.chain import Job, Payload
+
+
+class Read:
+    """Reads the image of every sample of the part; what the plan knows to be unusable becomes a reject."""
+
+    name = "read"
+    reads = records.PARTS
+    writes = records.SAMPLES
+
+    def __init__(self, job: Job):
+        self._layout = job.layout
+        self._source = sources.load(job.settings.source)
+        self._pool = concepts.load_pool(job.layout)
+
+    def __call__(self, payload: Payload) -> pa.Table:
+        self._source.check()
+        rows = part_rows(self._layout, payload.part).to_pylist()
+        samples = payload.rejects.guard(self.name, self._sample, rows, lambda r: r)
+        return pa.Table.from_pylist(samples, self.writes)
+
+    def _sample(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["problem"]:
+            reason, _, detail = row["problem"].partition(": ")
+            raise BadSample(reason, detail)
+        image = self._source.read(row)
+        return {
+            "key": records.sample_key(row["source_key"], image),
+            "source_key": row["source_key"],
+            "source": row["location"],
+            "image": image,
+            "captions": row["captions"],
+            "mentioned": self._pool.ids_of(row["mentions"]),
+        }

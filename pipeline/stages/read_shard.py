@@ -1,0 +1,69 @@
+"""Stage 1 of relabelling: a part of the plan -> the stored samples of its shard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+import storage
+from pipeline.dataset import concepts, manifest, records
+from pipeline.dataset.layout import Layout
+from pipeline.dataset.plan import part_rows
+from pipeline.dataset.sample import SIDE_MEMBERS
+from pipeline.dataset.shards import read_shard
+from pipeline.stages.chain import Job, Payload
+
+
+class DamagedShard(RuntimeError):
+    """A shard of the dataset that is relabelled is not what its manifest row says."""
+
+
+class ReadShard:
+    """Reads the shard of the dataset that is relabelled; its rejects stay what they are."""
+
+    name = "read"
+    reads = records.PARTS
+    writes = records.STORED
+
+    def __init__(self, job: Job):
+        assert job.dataset is not None
+        self._from = Layout(job.dataset)
+        self._pool = concepts.load_pool(job.layout)
+
+    def __call__(self, payload: Payload) -> pa.Table:
+        row = manifest.read_row(self._from, payload.part.name)
+        if row is None:
+            raise DamagedShard(
+                f"part {payload.part.name} of {self._from.url} has no manifest row: build it first"
+            )
+        payload.rejects.rows.extend(row["rejects"])
+        if not row["shard"]:
+            return self.writes.empty_table()
+        data = storage.read_bytes(self._from.shard(payload.part.name))
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise DamagedShard(
+                f"{row['shard']} is damaged: complete the dataset first (the build repairs it)"
+            )
+        return pa.Table.from_pylist(list(self._samples(payload, data)), self.writes)
+
+    def _samples(self, payload: Payload, data: bytes) -> Iterator[dict[str, Any]]:
+        mentioned = self._mentioned(payload)
+        for key, members in read_shard(data):
+            (extension,) = (name for name in members if name not in SIDE_MEMBERS)
+            yield {
+                "key": key,
+                "extension": extension,
+                "image": members[extension],
+                "meta": members["json"].decode(),
+                "arrays": members["npz"],
+                "mentioned": mentioned.get(json.loads(members["json"])["source_key"], []),
+            }
+
+    def _mentioned(self, payload: Payload) -> dict[str, list[int]]:
+        """Source key -> ids of the new pool's concepts that the sample's captions name."""
+        rows = part_rows(self._from, payload.part).to_pylist()
+        return {r["source_key"]: self._pool.ids_of(r["mentions"]) for r in rows if not r["problem"]}

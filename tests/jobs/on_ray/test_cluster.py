@@ -1,0 +1,89 @@
+"""One connection to Ray: never to a cluster it was not told of, never to nodes with other libraries."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("ray")
+
+from jobs.on_ray import cluster
+
+
+def test_auto_is_refused(monkeypatch):
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(ValueError, match="RAY_ADDRESS: 'auto'"):
+        cluster.connect()
+
+
+@pytest.mark.parametrize(
+    ("argument", "environment", "joined"),
+    [
+        (None, None, "local"),
+        (None, "10.0.0.1:6379", "10.0.0.1:6379"),
+        ("10.0.0.2:6379", "10.0.0.1:6379", "10.0.0.2:6379"),
+    ],
+)
+def test_the_address_is_the_one_it_was_told_or_a_private_ray(monkeypatch, argument, environment, joined):
+    calls = []
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: calls.append(options))
+    checked = []
+    monkeypatch.setattr(cluster, "check_versions", lambda: checked.append(True))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    cluster.connect(argument)
+    assert calls[0]["address"] == joined
+    assert (calls[0].get("include_dashboard") is False) == (joined == "local")
+    assert bool(checked) == (joined != "local")
+
+
+def test_a_worker_with_other_versions_refuses_by_name():
+    cluster.check_here(cluster.versions())
+    with pytest.raises(ValueError, match=r"torch is .*, the driver's is 0\.1"):
+        cluster.check_here({**cluster.versions(), "torch": "0.1"})
+    with pytest.raises(ValueError, match=r"spacy is .*, the driver's is missing"):
+        cluster.check_here({**cluster.versions(), "spacy": None})
+
+
+def test_versions_name_python_our_code_and_the_libraries():
+    found = cluster.versions()
+    assert found["python"] == sys.version.split()[0]
+    assert {"code", "torch", "pillow", "spacy"} <= set(found)
+
+
+@pytest.mark.ray
+def test_every_node_is_asked(ray_instance, monkeypatch):
+    cluster.check_versions()
+    monkeypatch.setattr(cluster, "differences", lambda theirs, ours: [f"asked {theirs['python']}"])
+    with pytest.raises(ValueError, match=r"node [\d.]+: asked 3\."):
+        cluster.check_versions()
+
+
+PRIVATE = """
+import os, ray
+from jobs.on_ray.cluster import connect
+connect()
+context = ray.get_runtime_context()
+print("found", context.gcs_address, os.environ["RAY_AUTH_MODE"], ray._private.worker._global_node.webui_url or "no dashboard")
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_of_our_own_is_private_though_another_one_runs(ray_instance, tmp_path):
+    """`ray.init()` would join the running one; `connect` starts its own, with a token and no dashboard."""
+    running = ray_instance.get_runtime_context().gcs_address
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PRIVATE], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("found"))
+    assert running not in line
+    assert line.endswith("token no dashboard"), line
