@@ -7,7 +7,6 @@ that a resumed run finishes what was left (`tests/training/test_checkpoint.py` t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
+
+import storage
 
 _NAME = re.compile(r"step-(\d{8})")
-_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Writes `folder/step-N/` under a temporary name, syncs it and renames it. Removes what killed writers left."""
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
+    _sweep(folder)
     final = folder / f"step-{checkpoint.step:08d}"
     if final.exists():
         return final
@@ -86,7 +86,8 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
 
 def mark_best(folder: Path, best: Best) -> None:
     """Names the best checkpoint so far in `best.json`."""
-    replace_file(folder / "best.json", json.dumps({"step": best.step, "score": best.score}).encode())
+    data = json.dumps({"step": best.step, "score": best.score}).encode()
+    storage.write_bytes(str(folder / "best.json"), data)
 
 
 def read_best(folder: Path) -> Best | None:
@@ -98,30 +99,9 @@ def read_best(folder: Path) -> Best | None:
     return Best(int(row["step"]), float(row["score"]))
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """A file that appears whole or not at all: written under a temporary name, synced, renamed."""
-    temporary = _temporary(path.parent)
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync(path.parent)
-
-
 def save_tensors(weights: dict[str, torch.Tensor], path: Path) -> None:
     """Writes safetensors, whole or not at all."""
-    temporary = _temporary(path.parent)
-    save_file(_on_cpu(weights), temporary)
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
-
-
-def sweep(folder: Path) -> None:
-    """Removes temporary files of killed writers from a run's folder."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
-        _remove(leftover)
+    storage.write_bytes(str(path), save(_on_cpu(weights)))
 
 
 def _on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -129,15 +109,16 @@ def _on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _temporary(folder: Path) -> Path:
-    return folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    return folder / f"{storage.TEMPORARY}{uuid.uuid4().hex}"
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+def _sweep(folder: Path) -> None:
+    """Removes what killed writers left; `storage.sweep` knows files alone."""
+    for leftover in folder.glob(f"{storage.TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from training.checkpoint import replace_file
+import storage
 from training.data.batch import Batch
 from training.data.streams import Streams
 from training.distributed import mean_over_ranks, rank
@@ -119,12 +119,13 @@ def train_by_features(
     summary = fit(stage_settings(settings, 2, n_steps), streams, student, feature, hooks)
     student.embed_images = embed_images
     if rank() == 0 and summary["finished"]:
-        replace_file(Path(settings.run.out) / "summary.json", json.dumps(summary, indent=2).encode())
+        data = json.dumps(summary, indent=2).encode()
+        storage.write_bytes(storage.join(settings.run.out, "summary.json"), data)
     return summary
 
 
 def aware_teacher(dim: int, seed: int) -> AwareTeacher:
-    """The teacher before its stage, drawn from a generator of its own: the same whether stage 0 ran just now or long ago."""
+    """The teacher before its stage, drawn from a seed of its own: the same whether stage 0 ran just now or long ago."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AwareTeacher(dim)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+import storage
 from pipeline.teachers.settings import TeacherSettings
 
 
@@ -45,7 +46,7 @@ class DataSettings:
         require(self.buffer_gib > 0, "data.buffer_gib", f"must be above 0, is {self.buffer_gib}")
         require(0 <= self.bad_budget <= 1, "data.bad_budget", f"must be in [0, 1], is {self.bad_budget}")
         if self.buffer_dir is not None:
-            require_folder("data.buffer_dir", self.buffer_dir)
+            storage.local_folder(self.buffer_dir, "data.buffer_dir")
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ class RunSettings:
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        require_folder("run.out", self.out)
+        storage.local_folder(self.out, "run.out")  # checkpoints are renamed
         for name in ("steps", "seed", "max_failures", "threads", "evaluate_every"):
             at_least("run", self, name, 0)
         for name in ("ranks", "checkpoint_every", "keep_last", "log_every"):
@@ -272,10 +273,3 @@ def at_least(room: str, settings: object, name: str, least: int) -> None:
     """Raises ValueError where `settings.name`, the key `room.name`, is below `least`."""
     value = getattr(settings, name)
     require(value >= least, f"{room}.{name}", f"must be at least {least}, is {value}")
-
-
-def require_folder(key: str, path: str) -> None:
-    """Raises ValueError for an empty path and for a URL: checkpoints are renamed and shards locked, which needs a folder."""
-    require(bool(path), key, "is empty")
-    message = f"'{path}' is a URL, and this needs a folder: mount the bucket, or copy the result afterwards"
-    require("://" not in path and "::" not in path, key, message)

@@ -104,7 +104,7 @@ class Student(nn.Module):
     def _embed_some(
         self, images: torch.Tensor, boxes: list[torch.Tensor], sizes: torch.Tensor
     ) -> torch.Tensor:
-        """The encoder on boxes that may be none at all: then a box passes for nothing but a gradient of 0 to every parameter.
+        """The encoder on boxes that may be none at all: then one box passes, for a gradient of 0 to every parameter.
 
         DistributedDataParallel waits for the gradient of each parameter on each rank.
         """

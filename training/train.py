@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import storage
 from pipeline.dataset import Dataset
-from training.checkpoint import save_tensors, sweep
+from training.checkpoint import save_tensors
 from training.data.streams import Streams
 from training.devices import device_of
 from training.distributed import rank
@@ -35,7 +38,8 @@ def train(
     if not settings.data.dataset:
         raise ValueError("data.dataset: is empty; give the folder of a built dataset")
     dataset = Dataset.open(settings.data.dataset)
-    settings = replace(settings, run=replace(settings.run, out=str(Path(settings.run.out).expanduser())))
+    out = storage.local_folder(settings.run.out, "run.out")
+    settings = replace(settings, run=replace(settings.run, out=out))
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     device = device_of(settings)
@@ -46,16 +50,25 @@ def train(
     student.embed_images = settings.loss.image_weight > 0
     objective = Objective(dataset.concepts().to(device), settings.loss.tau or dataset.tau, settings.loss)
     run = train_by_features if settings.loss.distill == "feature" else fit
-    summary = run(settings, streams, student, objective, hooks or Hooks())
-    if rank() == 0 and summary["finished"]:
-        _save_student(settings, student)
+    with _claimed(out):
+        summary = run(settings, streams, student, objective, hooks or Hooks())
+        if rank() == 0 and summary["finished"]:
+            _save_student(settings, student)
     return summary
+
+
+def _claimed(out: str) -> contextlib.AbstractContextManager[Any]:
+    """One run at a time writes into a folder: rank 0 holds its claim. Raises `storage.Claimed` where another one runs."""
+    if rank() != 0:
+        return contextlib.nullcontext()
+    os.makedirs(out, exist_ok=True)
+    return storage.Claim.acquire(out, {"program": "regionpairs training"})
 
 
 def _save_student(settings: TrainSettings, student: Student) -> None:
     """The final weights, for this project and, where it came from there, for open_clip."""
     out = Path(settings.run.out)
-    sweep(out)
+    storage.sweep(settings.run.out)
     save_tensors(student.encoder.state_dict(), out / "student.safetensors")
     if settings.student.encoder.kind == "open_clip":
         weights = open_clip_weights(student.encoder, settings.student.encoder)

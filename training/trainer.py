@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import storage
 from training.checkpoint import (
     Best,
     Checkpoint,
@@ -25,7 +26,6 @@ from training.checkpoint import (
     mark_best,
     prune_checkpoints,
     read_best,
-    replace_file,
     save_checkpoint,
 )
 from training.data.loader import Loader
@@ -66,10 +66,10 @@ def fit(
         first_step = trainer.resume()
         if rank() == 0:
             monitor = Monitor(out, first_step, trainer.n_steps, settings.run.tensorboard, hooks.progress)
-            replace_file(out / "settings.json", _json(dataclasses.asdict(settings)))
+            _write_json(out / "settings.json", dataclasses.asdict(settings))
         summary = trainer.run(first_step, monitor)
         if rank() == 0:
-            replace_file(out / "summary.json", _json(summary))
+            _write_json(out / "summary.json", summary)
     finally:
         streams.close()
         if monitor is not None:
@@ -241,5 +241,5 @@ class Trainer:
         prune_checkpoints(self.folder, self.settings.run.keep_last)
 
 
-def _json(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, indent=2).encode()
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    storage.write_bytes(str(path), json.dumps(values, indent=2).encode())

@@ -14,7 +14,6 @@ import io
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,8 +62,7 @@ class Shards:
 
     def indices(self) -> Iterator[ShardIndex]:
         """The index of every shard, in order, some fetched at once; no shard is opened."""
-        with ThreadPoolExecutor(THREADS) as pool:
-            yield from pool.map(self._load_index, self.rows)
+        return storage.map_threads(self._load_index, self.rows, THREADS)
 
     def index(self, shard: int) -> ShardIndex:
         """The index of a shard."""

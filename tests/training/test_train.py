@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
-from training.checkpoint import best_step, checkpoint_steps
+from training.checkpoint import checkpoint_steps, read_best
 from training.settings import (
     DataSettings,
     LossSettings,
@@ -20,7 +20,6 @@ from training.settings import (
     RunSettings,
     TrainSettings,
     ViewSettings,
-    validate,
 )
 from training.train import train
 from training.trainer import Hooks
@@ -136,7 +135,7 @@ def test_the_last_and_the_best_checkpoints_are_kept(dataset, tmp_path):
     summary = train(settings, tiny_student(), Hooks(evaluate=lambda model, step: {"score": scores[step]}))
     folder = tmp_path / "run" / "checkpoints"
     assert checkpoint_steps(folder) == [4, 10, 12]
-    assert best_step(folder) == 4
+    assert read_best(folder).step == 4
     assert summary["evaluation_score"] == 9.0
     (folder / ".tmp-dead").mkdir()
     train(
@@ -249,15 +248,23 @@ def test_what_is_frozen_stays(dataset, tmp_path):  # parity 33
 @pytest.mark.parametrize(
     ("key", "change"),
     [
-        ("data.dataset", {"data": DataSettings("")}),
-        ("data.subset", {"data": DataSettings("x", subset=0.0)}),
-        ("view.long_side", {"view": ViewSettings(short_side=10, long_side=5)}),
-        ("loss", {"loss": LossSettings(contrast_weight=0, distill_weight=0, image_weight=0)}),
-        ("loss.refo_stages", {"loss": LossSettings(refo_stages=[0.5, 0.5])}),
-        ("optimizer.accumulate", {"optimizer": OptimizerSettings(accumulate=5)}),
-        ("run.evaluate_every", {"run": RunSettings(evaluate_every=5)}),
+        ("data.dataset", lambda: train(TrainSettings())),
+        ("data.subset", lambda: DataSettings("x", subset=0.0)),
+        ("data.buffer_dir", lambda: DataSettings("x", buffer_dir="s3://bucket/buffer")),
+        ("view.long_side", lambda: ViewSettings(short_side=10, long_side=5)),
+        ("loss", lambda: LossSettings(contrast_weight=0, distill_weight=0, image_weight=0)),
+        ("loss.image_weight", lambda: LossSettings(image_weight=-1)),
+        ("loss.refo_stages", lambda: LossSettings(refo_stages=[0.5, 0.5])),
+        ("optimizer.lr", lambda: OptimizerSettings(lr=float("nan"))),
+        ("optimizer.accumulate", lambda: TrainSettings(optimizer=OptimizerSettings(accumulate=5))),
+        ("run.evaluate_every", lambda: RunSettings(evaluate_every=5)),
+        ("run.log_every", lambda: RunSettings(log_every=0)),
+        ("run.out", lambda: RunSettings("s3://bucket/run")),
+        ("run.out", lambda: RunSettings("memory://run")),
+        ("run.out", lambda: RunSettings("simplecache::s3://bucket/run")),
+        ("run.out", lambda: RunSettings("")),
     ],
 )
 def test_settings_that_make_no_sense_are_named(key, change):
     with pytest.raises(ValueError, match=f"^{key}:"):
-        validate(replace(TrainSettings(data=DataSettings("x")), **change))
+        change()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
+import storage
 from pipeline.dataset import Dataset
 from pipeline.dataset.random_access import Shards
 from training.data.loader import Loader
@@ -24,7 +24,9 @@ class Streams:
     def __init__(self, settings: TrainSettings, dataset: Dataset):
         self._settings, self._dataset = settings, dataset
         data, run = settings.data, settings.run
-        folder = data.buffer_dir or str(Path(run.out) / "buffer")
+        folder = storage.join(storage.local_folder(run.out, "run.out"), "buffer")
+        if data.buffer_dir:
+            folder = storage.local_folder(data.buffer_dir, "data.buffer_dir")
         self._shards = Shards(
             dataset.shards, folder, int(data.buffer_gib * 2**30), max_open=data.window_shards + 2
         )

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+import storage
 from pipeline.localizers.set_shape import SetShape
-from training.settings import at_least, require, require_folder
+from training.settings import at_least, require
 
 def share(room: str, settings: object, name: str) -> None:
     """Raises ValueError where `settings.name`, the key `room.name`, is outside [0, 1]."""
@@ -169,7 +170,7 @@ class LocalizerTrainingSettings:
     def __post_init__(self) -> None:
         kinds = ("rpn-lite", "detr", "dab-detr", "dn-detr")
         require(self.kind in kinds, "kind", f"must be one of {', '.join(kinds)}, is '{self.kind}'")
-        require_folder("out", self.out)
+        storage.local_folder(self.out, "out")
         for name in ("steps", "batch_images", "checkpoint_every", "threads"):
             require(getattr(self, name) >= 1, name, f"must be at least 1, is {getattr(self, name)}")
         for name in ("warmup_steps", "views", "seed", "evaluate_every", "workers"):
