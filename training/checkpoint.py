@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def prune_checkpoints(folder: Path, keep_last: int) -> None:
-    """Removes all but the newest checkpoints and the one that `best.json` names. Half of a checkpoint never has its name."""
+    """Removes all but the newest checkpoints and the one that `best.json` names; half of one never has its name."""
     best = read_best(folder)
     for step in checkpoint_steps(folder)[:-keep_last]:
         if best is None or step != best.step:

@@ -75,7 +75,9 @@ def require_same_over_ranks(digest: bytes, what: str, device: torch.device) -> N
     dist.all_gather(every, mine)
     other = [str(r) for r, theirs in enumerate(every) if not torch.equal(theirs, every[0])]
     if other:
-        raise ValueError(f"ranks {', '.join(other)} have another {what} than rank 0: do all see the same files?")
+        raise ValueError(
+            f"ranks {', '.join(other)} have another {what} than rank 0: do all see the same files?"
+        )
 
 
 def mean_over_ranks(per_row: torch.Tensor, scope: str) -> torch.Tensor:

@@ -12,10 +12,19 @@ from training.settings import TrainSettings
 FREE = frozenset(
     {
         # Whose dataset it is, its fingerprint says (`Loader.load_state_dict`); the folder may move.
-        *(f"data.{k}" for k in ("dataset", "workers", "prefetch", "buffer_dir", "buffer_gib", "cache_images")),
+        *(
+            f"data.{k}"
+            for k in ("dataset", "workers", "prefetch", "buffer_dir", "buffer_gib", "cache_images")
+        ),
         "data.bad_budget",
-        *(f"student.encoder.{k}" for k in ("device", "batch_images", "channels_last", "compile", "resize_threads")),
-        *(f"run.{k}" for k in ("out", "device", "runtime", "ranks", "cpus_per_rank", "max_failures", "threads")),
+        *(
+            f"student.encoder.{k}"
+            for k in ("device", "batch_images", "channels_last", "compile", "resize_threads")
+        ),
+        *(
+            f"run.{k}"
+            for k in ("out", "device", "runtime", "ranks", "cpus_per_rank", "max_failures", "threads")
+        ),
         *(f"run.{k}" for k in ("resume", "checkpoint_every", "keep_last", "evaluate_every", "log_every")),
         *(f"run.{k}" for k in ("log_keys", "tensorboard")),
     }

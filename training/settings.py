@@ -142,7 +142,9 @@ class LossSettings:
             f"must be three shares that sum to 1, is {shares}",
         )
         if self.distill == "feature":
-            require(self.contrast_weight > 0, "loss.contrast_weight", "distill feature needs it: it is the task")
+            require(
+                self.contrast_weight > 0, "loss.contrast_weight", "distill feature needs it: it is the task"
+            )
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,9 @@ class RunSettings:
             at_least("run", self, name, 0)
         for name in ("ranks", "checkpoint_every", "keep_last", "log_every"):
             at_least("run", self, name, 1)
-        require(self.steps > 0 or 0 < self.epochs < inf, "run.steps", "run.steps or run.epochs must be above 0")
+        require(
+            self.steps > 0 or 0 < self.epochs < inf, "run.steps", "run.steps or run.epochs must be above 0"
+        )
         require(self.cpus_per_rank > 0, "run.cpus_per_rank", f"must be above 0, is {self.cpus_per_rank}")
         require(0 <= self.held_out < 1, "run.held_out", f"must be in [0, 1), is {self.held_out}")
         require(

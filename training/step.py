@@ -30,7 +30,9 @@ class NonFinite(FloatingPointError):
     """
 
     def __init__(self, step: int, what: str, keys: list[str]):
-        super().__init__(f"step {step}: the {what} is not finite; the samples of this rank: {', '.join(keys)}")
+        super().__init__(
+            f"step {step}: the {what} is not finite; the samples of this rank: {', '.join(keys)}"
+        )
         self.step, self.keys = step, keys
 
 

@@ -118,7 +118,9 @@ class Trainer:
         state = checkpoint.state
         lines = differences(state.get("settings", {}), self._identity)
         if lines:
-            raise ValueError(f"run.out: cannot resume: {out} was begun with other settings: {'; '.join(lines)}")
+            raise ValueError(
+                f"run.out: cannot resume: {out} was begun with other settings: {'; '.join(lines)}"
+            )
         self.loader.load_state_dict(state["loader"])
         self.step.load_state_dict(state, checkpoint.weights)
         self._values, self._evaluated = dict(state["values"]), dict(state["evaluated"])

@@ -63,7 +63,9 @@ class Buffer:
                 with open(temporary, "wb") as target:
                     seen.append(_copy(url, n_bytes, target))
                 if seen[-1] == sha256:
-                    descriptor = os.open(temporary, os.O_RDONLY)  # before others see it: they may remove it at once
+                    descriptor = os.open(
+                        temporary, os.O_RDONLY
+                    )  # before others see it: they may remove it at once
                     os.replace(temporary, path)
                     return descriptor
             finally:

@@ -78,7 +78,9 @@ class Shards:
             key = index.keys[ordinal].decode("ascii")
             offsets = index.offsets[ordinal].tolist()
             first = min(offsets)
-            data = np.empty(max(offsets) - first, np.uint8).data  # not bytes: decoders want to be able to write
+            data = np.empty(
+                max(offsets) - first, np.uint8
+            ).data  # not bytes: decoders want to be able to write
             if os.preadv(descriptor, [data], first) == len(data):
                 break
             self._close(shard)  # it may have been replaced by a whole one meanwhile

@@ -80,8 +80,9 @@ def test_the_index_names_the_concepts_of_each_image(captions_file, tmp_path):
     assert all(image == sorted(set(image)) for image in ids)
 
 
+@pytest.mark.parity(1, 3)
 @pytest.mark.slow
-def test_the_captions_of_coco(tmp_path):  # parity 1, parity 3
+def test_the_captions_of_coco(tmp_path):
     path = shared_data() / "captions" / "coco_captions_val2017.json"
     source = CaptionSettings("coco", str(path))
     counts = count_corpus(source, units(source), PoolSettings(min_count=10))

@@ -78,8 +78,9 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parity(29, 30, 31)
 @pytest.mark.parametrize("name", [n for n in LOSSES if n != "parity"])
-def test_two_ranks_equal_one_on_the_same_global_batch(folder, name):  # parity 29-31
+def test_two_ranks_equal_one_on_the_same_global_batch(folder, name):
     two = torch.load(folder / "rank-0.pt", weights_only=True)[name]
     one = losses_and_gradients(make_settings(folder / "d", folder / "one"), LOSSES[name])
     assert one.keys() == two.keys()
@@ -89,13 +90,15 @@ def test_two_ranks_equal_one_on_the_same_global_batch(folder, name):  # parity 2
     assert max(float(v.abs().max()) for k, v in one.items() if k != "loss") > 1e-3
 
 
-def test_rank_local_candidates_are_another_loss(folder):  # parity 29
+@pytest.mark.parity(29)
+def test_rank_local_candidates_are_another_loss(folder):
     two, both = torch.load(folder / "rank-0.pt", weights_only=True), LOSSES["all"]
     one = losses_and_gradients(make_settings(folder / "d", folder / "one"), both)
     assert abs(float(two["parity"]["loss"] - one["loss"])) > 1e-3
 
 
-def test_gathered_rows_get_the_gradients_of_all_ranks(folder):  # parity 31
+@pytest.mark.parity(31)
+def test_gathered_rows_get_the_gradients_of_all_ranks(folder):
     for index in range(2):
         found = torch.load(folder / f"rank-{index}.pt", weights_only=True)["gather"]
         assert found["rows"].tolist() == [[0, 1, 2], [10, 11, 12]]

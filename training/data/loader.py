@@ -192,7 +192,7 @@ class Loader:
         self._stream = Stream(shards, selected, self._order, view, seed, embeddings, data.cache_images)
 
     def stream_hash(self) -> bytes:
-        """sha256 of all that decides which samples the steps of all ranks see: it is the same on every rank, or they differ."""
+        """sha256 of all that decides which samples the steps of all ranks see."""
         head = (self._seed, self._data.window_shards, self._data.batch_images, self._accumulate, self._world)
         digest = hashlib.sha256(repr((head, self.dataset.fingerprint, self.dataset.pool_hash)).encode())
         digest.update(self._order.counts.tobytes())
@@ -283,6 +283,7 @@ class Loader:
         self.position = int(state["position"])
         self.skipped = Counter(state["skipped"])
         self.skipped_keys = dict(state["skipped_keys"])
+
 
 class _Once:
     """A sampler over a generator that is read once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import torch
@@ -50,7 +51,9 @@ def _by_torchvision(data: bytearray | memoryview) -> torch.Tensor | None:
 def _turn(data: bytearray | memoryview) -> int:
     """The orientation, 1 to 8, that Pillow finds in a JPEG's header; 0 where it is better left to Pillow."""
     try:
-        found = Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
         return 0
     return found if isinstance(found, int) and 1 <= found <= 8 else 0

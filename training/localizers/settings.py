@@ -10,6 +10,7 @@ import storage
 from pipeline.localizers.set_shape import SetShape
 from training.settings import at_least, require
 
+
 def share(room: str, settings: object, name: str) -> None:
     """Raises ValueError where `settings.name`, the key `room.name`, is outside [0, 1]."""
     value = getattr(settings, name)
@@ -41,7 +42,11 @@ class AugmentSettings:
     min_visible: float = 0.4
 
     def __post_init__(self) -> None:
-        require(self.canvas > 0 and self.canvas % 32 == 0, "augment.canvas", f"must be a multiple of 32, is {self.canvas}")
+        require(
+            self.canvas > 0 and self.canvas % 32 == 0,
+            "augment.canvas",
+            f"must be a multiple of 32, is {self.canvas}",
+        )
         at_least("augment", self, "min_side", 1)
         require(self.max_side >= self.min_side, "augment.max_side", "must be at least augment.min_side")
         require(self.stretch >= 1, "augment.stretch", f"must be at least 1, is {self.stretch}")
@@ -99,7 +104,9 @@ class BoxDataSettings:
 
     def __post_init__(self) -> None:
         require(
-            (self.images is None) == (self.instances is None), "data.images", "needs data.instances, and it this"
+            (self.images is None) == (self.instances is None),
+            "data.images",
+            "needs data.instances, and it this",
         )
         for name in ("held_out", "scenes", "scenes_seed", "scenes_held_out"):
             at_least("data", self, name, 0)

@@ -16,9 +16,9 @@ from pipeline.localizers.network import NetworkLocalizer, Proposer
 from training.localizers.average_recall import average_recall, propose_all
 from training.localizers.batches import Mixture
 from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
-from training.localizers.trainer import Trainer
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings, check_sources
 from training.localizers.tasks import RpnLiteTask, Task
+from training.localizers.trainer import Trainer
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"

@@ -88,7 +88,9 @@ class Trainer:
         bad = max_over_ranks(torch.stack([~torch.isfinite(total), ~torch.isfinite(norm)]).float()).tolist()
         if any(bad):
             what = "loss" if bad[0] else "gradient norm"
-            raise FloatingPointError(f"step {self.step + 1}: the {what} is not finite; the weights have not moved")
+            raise FloatingPointError(
+                f"step {self.step + 1}: the {what} is not finite; the weights have not moved"
+            )
         self.optimizer.step()
         self.step += 1
         self._average()

@@ -49,7 +49,7 @@ def test_a_comment_behind_the_archive_is_refused():
     buffer = io.BytesIO(_npz(**ARRAYS))
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = b"PK"
-    with pytest.raises(ValueError, match="no end of an .npz archive"):
+    with pytest.raises(ValueError, match="no end of an"):
         read_npz(buffer.getvalue())
 
 

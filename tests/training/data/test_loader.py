@@ -38,7 +38,9 @@ def _loader(dataset: Path | str, folder: Path, **kwargs) -> Loader:
     fields = {k: kwargs.pop(k) for k in list(kwargs) if hasattr(data, k)}
     data = replace(data, **fields)
     opened = Dataset.open(str(dataset))
-    shards = Shards(opened.shards, str(folder / "buffer"), int(data.buffer_gib * 2**30), data.window_shards + 2)
+    shards = Shards(
+        opened.shards, str(folder / "buffer"), int(data.buffer_gib * 2**30), data.window_shards + 2
+    )
     held_out, held = kwargs.pop("held_out", 0.0), kwargs.pop("held", False)
     if data.subset < 1 or held_out:
         found = split((i.keys for i in shards.indices()), data.subset, held_out)

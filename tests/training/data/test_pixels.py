@@ -65,7 +65,10 @@ def _with_segments(bodies: list[bytes], kind: str = "baseline") -> bytes:
 def _exif(rng: np.random.Generator) -> bytes:
     """An EXIF segment's body: right, odd (types, counts, byte orders, several tags) or damaged."""
     order = "<" if rng.random() < 0.5 else ">"
-    kind, count = int(rng.choice([3, 3, 3, 1, 2, 4, 7, 9, 12, 0, 200])), int(rng.choice([1, 1, 1, 0, 2, 5, 10**9]))
+    kind, count = (
+        int(rng.choice([3, 3, 3, 1, 2, 4, 7, 9, 12, 0, 200])),
+        int(rng.choice([1, 1, 1, 0, 2, 5, 10**9])),
+    )
     value = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 6, 0, 9, 65535]))
     packed = {3: struct.pack(order + "HH", value, 0), 1: bytes([value & 255, 0, 0, 0])}
     field = packed.get(kind, struct.pack(order + "I", value))
@@ -78,12 +81,19 @@ def _exif(rng: np.random.Generator) -> bytes:
     body = b"Exif\0\0" + head + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
     if rng.random() < 0.25:
         at = int(rng.integers(len(body)))
-        body = body[:at] if rng.random() < 0.5 else body[:at] + bytes([int(rng.integers(256))]) + body[at + 1 :]
+        body = (
+            body[:at] if rng.random() < 0.5 else body[:at] + bytes([int(rng.integers(256))]) + body[at + 1 :]
+        )
     return body
 
 
 def _xmp(rng: np.random.Generator) -> bytes:
-    text = [b'tiff:Orientation="%d"', b"<tiff:Orientation>%d</tiff:Orientation>", b"tiff:Orientation='%d'", b"%d"]
+    text = [
+        b'tiff:Orientation="%d"',
+        b"<tiff:Orientation>%d</tiff:Orientation>",
+        b"tiff:Orientation='%d'",
+        b"%d",
+    ]
     return XMP + b"<x>" + text[int(rng.integers(4))] % int(rng.integers(0, 10)) + b"</x>"
 
 

@@ -140,7 +140,9 @@ def test_every_pass_visits_each_example_once_in_a_new_order():
     assert seen[:16] != seen[16:]
 
 
-@pytest.mark.parametrize("weights", [[1.0, 1.0], [3.0, 1.0], [1.0, 2.0], [0.3, 0.3, 0.4], [1.0, 1e-7], [5, 3, 2, 1]])
+@pytest.mark.parametrize(
+    "weights", [[1.0, 1.0], [3.0, 1.0], [1.0, 2.0], [0.3, 0.3, 0.4], [1.0, 1e-7], [5, 3, 2, 1]]
+)
 def test_of_several_sources_too_each_pass_visits_each_example_once(weights):
     mixture = Mixture([Numbered(16, tag) for tag in range(len(weights))], weights, seed=0)
     seen = [mixture.address(p) for p in range(16 * 12)]
