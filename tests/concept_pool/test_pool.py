@@ -37,7 +37,8 @@ def pool():
     return ConceptPool.from_counts(counts_of(*images), SETTINGS)
 
 
-def test_classes_come_first_by_count_then_name(pool):  # parity 1, parity 2
+@pytest.mark.parity(1, 2)
+def test_classes_come_first_by_count_then_name(pool):
     assert pool.names == ["man", "dog", "sink", "ski"]
     assert len(pool) == 4
     rows = pool.table.to_pylist()
@@ -217,7 +218,8 @@ def test_a_users_list_may_come_first_and_keep_its_ids(pool):
         extend_pool(pool, ["ski", "skis"], first=True)
 
 
-def test_regionclip_lists(pool, tmp_path):  # parity 2
+@pytest.mark.parity(2)
+def test_regionclip_lists(pool, tmp_path):
     path = str(tmp_path / "concepts.txt")
     write_regionclip(pool, path)
     assert (tmp_path / "concepts.txt").read_text() == "man,3\ndog,2\nsink,2\nski,2\n"

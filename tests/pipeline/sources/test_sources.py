@@ -121,8 +121,8 @@ def test_parquet_without_the_columns_says_which_it_found(tmp_path):
         rows_of(source)
 
 
+@pytest.mark.parity(42)
 def test_the_plan_cuts_parts_by_content_and_marks_duplicates(tmp_path):
-    # parity 42
     members = [(f"{n}.{e}", b"x") for n in ("a", "b", "b", "c") for e in ("jpg", "txt")]
     tar(tmp_path / "t.tar", members)
     source = sources.load(SourceSettings(kind="webdataset", urls=[str(tmp_path / "t.tar")]))
