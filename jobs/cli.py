@@ -30,9 +30,10 @@ def verify(dataset: str) -> int:
 def view(dataset: str, out: str, n: int) -> int:
     """Draws n samples with their pairs (boxes, concept names, probabilities) into the picture `out`."""
     import storage
+    from pipeline.dataset import Dataset
     from reports.contact_sheet import draw
 
-    storage.write_bytes(out, draw(dataset, n))
+    storage.write_bytes(out, draw(Dataset.open(dataset), n))
     print(storage.absolute(out))
     return 0
 

@@ -17,8 +17,8 @@ if __package__ in (None, ""):  # run as a script: python jobs/train_localizer.py
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.arguments import parse
-from training.localizers.run import CHECKPOINT, Worker, train
 from training.localizers.settings import LocalizerTrainingSettings, validate
+from training.localizers.train import CHECKPOINT, Worker, train
 from training.monitor import Monitor
 
 
