@@ -1,6 +1,6 @@
 """Train a class-agnostic localizer on COCO-style boxes, on synthetic scenes, or on both.
 
-python jobs/train_localizer.py --config configs/localizer_rpn_lite.yaml --data.images IMAGES --data.instances JSON
+python jobs/train_localizer.py --config localizer_rpn_lite --data.images IMAGES --data.instances JSON
 python jobs/train_localizer.py --kind dn-detr --data.scenes 3000 --out runs/dn_detr
 The result is OUT/weights.safetensors, for --localizer.checkpoint. Exit codes: 0 trained; 1 a loss that is no number; 2 a
 setting is wrong.

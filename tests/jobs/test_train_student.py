@@ -32,7 +32,7 @@ from training.settings import TrainSettings
 from training.train import train
 
 ROOT = Path(__file__).parents[2]
-CONFIG = str(ROOT / "configs" / "train_tiny.yaml")
+CONFIG = "train_tiny"
 
 
 @pytest.fixture(scope="module")

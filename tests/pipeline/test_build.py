@@ -83,7 +83,14 @@ def test_the_pool_holds_the_nouns_of_the_captions(tmp_path, source):
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path, source, workers):
     build(worlds.settings(tmp_path / "a", source), LocalRunner())
     build(worlds.settings(tmp_path / "b", source, workers=workers), LocalRunner())
-    for pattern in ("shards/*.tar", "*.parquet", "concept_pool/*", "plan/*.parquet", "plan/index/*", "index/*"):
+    for pattern in (
+        "shards/*.tar",
+        "*.parquet",
+        "concept_pool/*",
+        "plan/*.parquet",
+        "plan/index/*",
+        "index/*",
+    ):
         assert worlds.hashes(tmp_path / "a", pattern) == worlds.hashes(tmp_path / "b", pattern)
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def preset() -> TrainSettings:
     """RegionCLIP's own settings, as docs/parity.md describes them."""
-    config = str(ROOT / "configs" / "train_regionclip.yaml")
+    config = str(ROOT / "jobs" / "configs" / "train_regionclip.yaml")
     return parse(TrainSettings, ["--config", config, "--data.dataset", "x"])
 
 

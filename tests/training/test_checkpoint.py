@@ -80,7 +80,7 @@ STABLE = ("loss", "gradient_norm", "step", "finished", "n_samples", "skipped", "
 
 def test_killed_before_any_write_the_next_run_ends_as_the_undisturbed_one(undisturbed, tmp_path):
     dataset, whole, n_writes = undisturbed
-    assert n_writes > 40
+    assert n_writes > 30
     want = load_file(whole / "student.safetensors")
     summary = json.loads((whole / "summary.json").read_text())
     metrics = [json.loads(line)["step"] for line in (whole / "metrics.jsonl").read_text().splitlines()]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.npz import read_npz
-from pipeline.dataset.shards import pack_arrays
+from pipeline.dataset.sample import pack_arrays
 
 ARRAYS = {
     "boxes": np.random.default_rng(0).random((5, 4)).astype(np.float32),
