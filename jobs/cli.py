@@ -8,10 +8,9 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-import storage
 from concept_pool.inspect import POOL_COMMANDS
 from pipeline.dataset.verify import verify as faults_of
-from reports.contact_sheet import draw
+from reports.commands import report, view
 
 
 def verify(dataset: str) -> int:
@@ -28,22 +27,9 @@ def verify(dataset: str) -> int:
     return 1 if n else 0
 
 
-def view(dataset: str, out: str = "pairs.png", n: int = 20) -> int:
-    """Draws samples with their pairs: boxes, concept names, probabilities.
-
-    Args:
-        dataset: folder or URL of the dataset
-        out: picture to write
-        n: samples to draw, spread over the dataset by key
-    """
-    storage.write_bytes(out, draw(dataset, n))
-    print(storage.absolute(out))
-    return 0
-
-
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0: all is well; 1: faults were found; 2: the command line is wrong; 141: nobody reads what it prints."""
-    commands: Any = {"verify": verify, "view": view, "pool": POOL_COMMANDS}
+    commands: Any = {"verify": verify, "view": view, "report": report, "pool": POOL_COMMANDS}
     try:
         code = auto_cli(commands, args=argv, as_positional=True, prog="regionpairs") or 0
         sys.stdout.flush()
