@@ -1,35 +1,31 @@
-"""The commands of `regionpairs` that show a dataset. What they need is imported when they run."""
+"""`regionpairs report`: a page about a dataset. What it needs is imported when it runs."""
 
 from __future__ import annotations
 
-
-def view(dataset: str, out: str = "pairs.png", n: int = 20) -> int:
-    """Draws samples with their pairs: boxes, concept names, probabilities.
-
-    Args:
-        dataset: folder or URL of the dataset
-        out: picture to write
-        n: samples to draw, one of each shard in turn
-    """
-    import storage
-    from pipeline.dataset import Dataset
-    from reports.contact_sheet import draw
-
-    url = storage.absolute(out)
-    storage.write_bytes(url, draw(Dataset.open(dataset), n))
-    print(url)
-    return 0
+from typing import Any
 
 
-def report(dataset: str, out: str = "report.html", shards: int = 8, samples: int = 1200) -> int:
-    """Writes one HTML page about a dataset: counts, issues, histograms, concepts, samples. It opens without a network.
+def add_to(commands: Any) -> None:
+    """The command, as a parser of `commands` (argparse's subparsers); it sets `run` to its function."""
+    command = commands.add_parser(
+        "report", help="writes one HTML page about a dataset; it opens without a network"
+    )
+    command.set_defaults(run=report)
+    command.add_argument("dataset", help="folder or URL of the dataset")
+    command.add_argument("--out", default="report.html", help="page to write (default: %(default)s)")
+    command.add_argument(
+        "--shards", type=int, default=8, help="shards looked into for single samples (default: %(default)s)"
+    )
+    command.add_argument(
+        "--samples",
+        type=int,
+        default=1200,
+        help="samples looked at, over those shards (default: %(default)s)",
+    )
 
-    Args:
-        dataset: folder or URL of the dataset
-        out: page to write
-        shards: shards looked into for what is said of single samples
-        samples: samples looked at, over those shards
-    """
+
+def report(dataset: str, out: str, shards: int, samples: int) -> int:
+    """Writes the page: counts, issues, histograms, concepts, extremes, samples, map."""
     import storage
     from pipeline.dataset import Dataset
     from reports.html_report import html_report
