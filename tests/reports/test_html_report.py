@@ -37,13 +37,13 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Twenty pictures, two of them the same and one a file that is no image, with captions that try to be more than text."""
+    """Twenty pictures, two of them the same, and a file that is no image; captions that try to be more than text."""
     root = tmp_path_factory.mktemp("report")
     samples = [
         (
             f"s{i:03d}",
             "jpg",
-            encode(photo(48 + i, 40, seed=i // 2 if i < 2 else i)),
+            encode(photo(48 + max(1, i), 40, seed=max(1, i))),
             HOSTILE[i % len(HOSTILE)],
         )
         for i in range(20)
