@@ -41,7 +41,7 @@ from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
 from tests.shared_data import find_shared_data
 
-#: As in configs/photos.yaml.
+#: As of `--config photos`.
 PRESET = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
 QUICK_TEMPLATES = ["a photo of a {}.", "a photo of the {}.", "{}.", "there is a {} in the scene."]
 

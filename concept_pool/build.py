@@ -1,4 +1,4 @@
-"""Captions in, counts out: one unit (what a worker runs), the whole corpus (what one process runs), the index.
+"""Captions in, counts out: one unit of the corpus (what a worker runs), the merging of counts, the index.
 
 The caption index says which concepts the captions of each image name. Its names are known while counting, its ids
 only with the finished pool; so counting leaves a file of names a unit, and `write_index` turns them into ids.
@@ -7,18 +7,20 @@ only with the finished pool; so counting leaves a file of names a unit, and `wri
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from concept_pool.captions import CaptionSettings, Unit, blocks
+import storage
 from concept_pool.count import Counts, count_block
 from concept_pool.parse import Parser
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 
+#: Images that are parsed at a time.
+BLOCK_IMAGES = 1000
 _STRINGS = pa.list_(pa.field("item", pa.string(), nullable=False))
 _IDS = pa.list_(pa.field("item", pa.int32(), nullable=False))
 #: What a unit leaves for the index: the names that the captions of each image mention.
@@ -38,17 +40,20 @@ def parser_of(settings: PoolSettings) -> Parser:
 
 
 def count_unit(
-    source: CaptionSettings,
-    unit: Unit,
+    images: Iterable[tuple[str, list[str]]],
     settings: PoolSettings,
     mentions_url: str | None = None,
     on_block: Callable[[int], None] | None = None,
 ) -> Counts:
-    """Counts of one unit of the corpus; writes its `MENTIONS` to `mentions_url`; `on_block` gets captions counted."""
+    """Counts of one unit of the corpus, given as (image key, its captions).
+
+    Writes the unit's `MENTIONS` to `mentions_url`; `on_block` gets how many captions were counted.
+    """
     parser = parser_of(settings)
     counts = Counts(max_examples=settings.max_examples)
     found: list[pa.Table] = []
-    for block in blocks(source, unit):
+    remaining = iter(images)
+    while block := list(itertools.islice(remaining, BLOCK_IMAGES)):
         block_counts, names = count_block([captions for _, captions in block], parser)
         counts.merge(block_counts)
         if mentions_url:
@@ -56,24 +61,9 @@ def count_unit(
         if on_block:
             on_block(block_counts.n_captions)
     if mentions_url:
-        with fsspec.open(mentions_url, "wb") as file:
-            pq.write_table(
-                pa.concat_tables(found) if found else MENTIONS.empty_table(), file, compression="zstd"
-            )
-    return counts
-
-
-def count_corpus(
-    source: CaptionSettings,
-    all_units: Iterable[Unit],
-    settings: PoolSettings,
-    mentions_url: Callable[[int], str | None] = lambda _: None,
-    on_block: Callable[[int], None] | None = None,
-) -> Counts:
-    """Counts of the whole corpus in this process; `mentions_url(i)` names the file of the i-th unit's mentions."""
-    counts = Counts(max_examples=settings.max_examples)
-    for i, unit in enumerate(all_units):
-        counts.merge(count_unit(source, unit, settings, mentions_url(i), on_block))
+        table = pa.concat_tables(found) if found else MENTIONS.empty_table()
+        with storage.atomic_write(mentions_url) as file:
+            pq.write_table(table, file, compression="zstd")
     return counts
 
 
@@ -92,11 +82,11 @@ def write_index(
 
     Its bytes do not depend on how the corpus was cut into units.
     """
-    with fsspec.open(url, "wb") as sink, pq.ParquetWriter(sink, INDEX, compression="zstd") as writer:
+    with storage.atomic_write(url) as sink, pq.ParquetWriter(sink, INDEX, compression="zstd") as writer:
         waiting = INDEX.empty_table()
         for mentions in mention_urls:
-            with fsspec.open(mentions, "rb") as file:
-                table = pq.read_table(file)
+            with storage.open_read(mentions) as file, pq.ParquetFile(file) as parquet:
+                table = parquet.read()
             ids = pa.array([pool.ids_of(names) for names in table["names"].to_pylist()], _IDS)
             waiting = pa.concat_tables([waiting, pa.table([table["image"], ids], schema=INDEX)])
             while waiting.num_rows >= rows_per_group:

@@ -1,213 +1,198 @@
-"""Where captions come from, without their images: blocks of (image key, captions) of a corpus.
+"""What the captions of a sample are: the one rule for every reader of tars, tables, JSON and text.
 
-A *unit* is a part of the corpus that one worker reads by itself: a file, a row group of a parquet file, a
-byte range of a text file. `units` lists them, `read_unit` yields the images of one in order.
+Foreign data has any type. `captions_of` turns a value of any type into a list of captions and never raises; the other
+functions say which part of a text member, a JSON member or a table's row is such a value.
 """
 
 from __future__ import annotations
 
-import csv
-import functools
-import io
+import codecs
 import json
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, Literal
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
 
-import fsspec
-import pyarrow.parquet as pq
+#: Names of JSON keys and columns that hold captions, in the order in which they are read. Case does not count.
+CAPTION_FIELDS = ("captions", "caption", "text")
+#: Keys of an object that stands for one caption, e.g. `{"raw": "a dog", "tokens": [...]}`.
+_OBJECT_FIELDS = (*CAPTION_FIELDS, "raw", "sentence", "sentences")
+#: Captions of one image that are read, and characters of one caption; the rest is cut off.
+MAX_CAPTIONS = 256
+MAX_CAPTION_CHARS = 8192
+#: Lists and objects inside each other that are followed.
+MAX_DEPTH = 8
+#: Values of one field that are looked at, so that a list of a million numbers costs no more than a short one.
+MAX_VALUES = 4096
 
-KINDS = ("coco", "webdataset", "parquet", "tsv", "text")
-_IMAGE_CAPTIONS = tuple[str, list[str]]
-_CSV_LIMIT = 1 << 24
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
+#: Control characters but tab and line ends, and the byte order mark. They are no text, and a terminal obeys some.
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
 
 
-@dataclass(frozen=True)
-class CaptionSettings:
-    """Which captions to read.
+def captions_of(value: Any) -> list[str]:
+    """The captions in a value of any type, as text that can be stored; empty where there are none. Never raises.
 
-    Attributes:
-        kind: coco (JSON) | webdataset (tars) | parquet (img2dataset's) | tsv (caption TAB url) | text
-        captions: file, glob pattern or URL, or several of them separated by commas
-        caption_column: column (parquet) or key of the JSON member (webdataset) that holds the caption(s)
-        block_images: images a worker reads and counts at a time
+    A text is a caption; bytes are text in UTF-8 (or what their byte order mark says). A number is a caption, NaN and
+    booleans are not. Of a list each item counts. Of an object its field `captions`, `caption`, `text`, `raw` or
+    `sentence` counts, and where it has none of these, each value that is a text, a list or an object (`{"en": ...,
+    "fr": ...}`). numpy and Arrow values count as what they hold. Blank captions are dropped.
     """
-
-    kind: Literal["coco", "webdataset", "parquet", "tsv", "text"] = "coco"
-    captions: str = ""
-    caption_column: str = "caption"
-    block_images: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"source.kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
-        if self.block_images < 1:
-            raise ValueError(f"source.block_images must be 1 or more, not {self.block_images}")
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A part of the corpus: `start` and `stop` are bytes (text, tsv), row groups (parquet) or images (coco)."""
-
-    url: str
-    start: int = 0
-    stop: int = -1
-
-
-def units(settings: CaptionSettings, unit_bytes: int = 4 << 20) -> list[Unit]:
-    """The units of the corpus, in a fixed order. FileNotFoundError where a pattern matches nothing."""
-    found = []
-    for url in _expand(settings.captions):
-        if settings.kind == "parquet":
-            with fsspec.open(url, "rb") as file:
-                groups = pq.ParquetFile(file).num_row_groups
-            found += [Unit(url, group, group + 1) for group in range(groups)]
-        elif settings.kind == "coco":
-            n, step = len(_load_coco(url)), settings.block_images
-            found += [Unit(url, start, min(start + step, n)) for start in range(0, n, step)]
-        elif settings.kind in ("tsv", "text") and not url.endswith((".gz", ".bz2", ".zst", ".xz")):
-            fs, path = fsspec.core.url_to_fs(url)
-            size = fs.size(path)
-            found += [Unit(url, start, min(start + unit_bytes, size)) for start in range(0, size, unit_bytes)]
-        else:
-            found.append(Unit(url))
+    found: list[str] = []
+    budget = iter(range(MAX_VALUES))
+    try:
+        for text in _texts(value, MAX_DEPTH, budget):
+            caption = storable(text[: 4 * MAX_CAPTION_CHARS]).strip()[:MAX_CAPTION_CHARS].rstrip()
+            if caption and not is_blank(caption):
+                found.append(caption)
+                if len(found) == MAX_CAPTIONS:
+                    break
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - a foreign object may fail in any way; what it gave before counts
+        pass
     return found
 
 
-def blocks(settings: CaptionSettings, unit: Unit) -> Iterator[list[_IMAGE_CAPTIONS]]:
-    """The images of a unit in lists of at most `block_images`."""
-    block: list[_IMAGE_CAPTIONS] = []
-    for image in read_unit(settings, unit):
-        block.append(image)
-        if len(block) == settings.block_images:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def read_unit(settings: CaptionSettings, unit: Unit) -> Iterator[_IMAGE_CAPTIONS]:
-    """(image key, its captions) of every image of the unit. ValueError where a file is not of its kind."""
-    if settings.kind == "coco":
-        yield from _load_coco(unit.url)[unit.start : unit.stop]
-    elif settings.kind == "webdataset":
-        yield from _read_tar(unit, settings.caption_column)
-    elif settings.kind == "parquet":
-        yield from _read_parquet(unit, settings.caption_column)
-    else:
-        for offset, line in _lines(unit):
-            caption = line if settings.kind == "text" else _first_field(line)
-            if caption.strip():
-                yield f"{PurePosixPath(unit.url).name}:{offset}", [caption.strip()]
-
-
-def _expand(patterns: str) -> list[str]:
-    urls = []
-    for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        fs, path = fsspec.core.url_to_fs(pattern)
-        matches = sorted(fs.glob(path)) if any(c in path for c in "*?[") else [path] * fs.exists(path)
-        if not matches:
-            raise FileNotFoundError(f"no captions at {pattern}")
-        urls += [fs.unstrip_protocol(match) if "://" in pattern else match for match in matches]
-    if not urls:
-        raise ValueError("source.captions names no file")
-    return urls
-
-
-@functools.lru_cache(maxsize=1)
-def _load_coco(url: str) -> list[_IMAGE_CAPTIONS]:
-    """(image id, captions) of a COCO captions file, by image id; remembered, since its units share it."""
-    with fsspec.open(url, "rb") as file:
+def storable(text: str) -> str:
+    """Text that any file can hold: halves of surrogate pairs are joined or replaced, control characters become blanks."""
+    if not text.isascii():
         try:
-            content = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{url} is no JSON file: {error}") from error
-    try:
-        images: dict[Any, list[str]] = {image["id"]: [] for image in content.get("images", [])}
-        for annotation in content["annotations"]:
-            images.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{url} is no COCO captions file: {error!r}") from error
-    return [(str(image_id), images[image_id]) for image_id in sorted(images, key=lambda i: (str(type(i)), i))]
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    elif text.isprintable():
+        return str(text)
+    return _CONTROL.sub(" ", text)
 
 
-def _read_parquet(unit: Unit, column: str) -> Iterator[_IMAGE_CAPTIONS]:
-    with fsspec.open(unit.url, "rb") as file:
-        parquet = pq.ParquetFile(file)
-        names = parquet.schema_arrow.names
-        if column not in names:
-            raise ValueError(f"{unit.url} has no column {column!r}; it has {', '.join(names)}")
-        key = next((name for name in ("key", "id", "image_id", "url") if name in names), None)
-        row = 0
-        for batch in parquet.iter_batches(
-            4096, row_groups=[unit.start], columns=[column] + [key] * bool(key)
-        ):
-            captions = batch.column(column).to_pylist()
-            keys = batch.column(key).to_pylist() if key else [None] * len(captions)
-            for name, caption in zip(keys, captions, strict=True):
-                where = f"{PurePosixPath(unit.url).name}:{unit.start}:{row}"
-                yield (where if name is None else str(name)), _as_list(caption)
-                row += 1
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen: white space, zero-width and other invisible characters alone."""
+    return not any(c.isprintable() and not c.isspace() for c in text)
 
 
-def _read_tar(unit: Unit, column: str) -> Iterator[_IMAGE_CAPTIONS]:
-    """Captions of a WebDataset tar: the .json member's, else the lines of the .txt member."""
-    key, text, meta = None, None, None
-    with fsspec.open(unit.url, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-        for member in tar:
-            if not member.isfile():
-                continue
-            stem, _, extension = PurePosixPath(member.name).name.partition(".")
-            name = str(PurePosixPath(member.name).parent / stem)
-            if name != key:
-                if key is not None:
-                    yield key, _tar_captions(text, meta, column)
-                key, text, meta = name, None, None
-            if extension in ("txt", "caption", "json"):
-                content = tar.extractfile(member).read()  # type: ignore[union-attr]
-                text, meta = (text, content) if extension == "json" else (content, meta)
-    if key is not None:
-        yield key, _tar_captions(text, meta, column)
+def decode_text(data: bytes) -> str:
+    """Bytes as text: by their byte order mark, which goes, else as UTF-8; what is neither becomes U+FFFD. Never raises."""
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    return data.decode("utf-8", "replace")
 
 
-def _tar_captions(text: bytes | None, meta: bytes | None, column: str) -> list[str]:
-    if meta is not None:
+def captions_of_text(data: bytes) -> list[str]:
+    """The captions of a text member (`.txt`, `.caption`): each line that is not blank."""
+    return captions_of(decode_text(data).splitlines())
+
+
+def captions_of_record(record: Mapping[Any, Any], field: str | None = None) -> list[str]:
+    """The captions of a JSON object or a table's row: those of all caption fields, each once, in the fields' order.
+
+    field: read this one alone.
+    """
+    return list(dict.fromkeys(c for name in caption_fields(record, field) for c in captions_of(record[name])))
+
+
+def caption_fields(names: Iterable[Any], field: str | None = None) -> list[Any]:
+    """Those of `names` that hold captions: `field` alone where it is given, else what `CAPTION_FIELDS` lists."""
+    if field:
+        return [name for name in names if name == field]
+    rank = {name: i for i, name in enumerate(CAPTION_FIELDS)}
+    found = [name for name in names if isinstance(name, str) and name.lower() in rank]
+    return sorted(found, key=lambda name: rank[name.lower()])
+
+
+def captions_of_members(
+    text: bytes | None, document: bytes | None, field: str | None = None
+) -> tuple[list[str], bool]:
+    """The captions of a tar's sample, and whether its JSON can be read. Those of the text go first; each counts once.
+
+    A text that is as a whole one of the JSON's captions (img2dataset writes both) adds nothing, whatever its lines.
+    """
+    read: Any = None
+    readable = True
+    if document is not None:
         try:
-            found = json.loads(meta)
+            read = parse_json(document)
         except ValueError:
-            found = None
-        if isinstance(found, dict):
-            captions = _as_list(found.get("captions")) or _as_list(found.get(column))
-            if captions:
-                return captions
-    return [line.strip() for line in (text or b"").decode("utf-8", "replace").splitlines() if line.strip()]
+            readable = False
+    if isinstance(read, Mapping):
+        of_json = captions_of_record(read, field)
+    elif field is None and isinstance(read, (str, list)):
+        of_json = captions_of(read)
+    else:
+        of_json = []
+    of_text = captions_of_text(text) if text is not None else []
+    if of_text and captions_of(decode_text(text or b""))[:1] == of_json[:1]:
+        of_text = []
+    return list(dict.fromkeys([*of_text, *of_json]))[:MAX_CAPTIONS], readable
 
 
-def _as_list(value: object) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    return [item.strip() for item in values if isinstance(item, str) and item.strip()]
+def parse_json(data: bytes) -> Any:
+    """JSON by RFC 8259, in UTF-8, UTF-16 or UTF-32, with a byte order mark or without. Raises ValueError alone.
+
+    The message is short: it names the place and quotes nothing. Bytes that are no text are replaced, not refused.
+    """
+    if not data.strip():
+        raise ValueError("it is empty")
+    if data.startswith(tuple(mark for mark, _ in _BOMS)):
+        text = decode_text(data)
+    else:
+        text = data.decode(json.detect_encoding(data[:4]), "replace")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{e.msg} at line {e.lineno}, column {e.colno}") from None
+    except RecursionError:
+        raise ValueError("too many lists or objects inside each other") from None
+    except ValueError as e:  # a number of more digits than Python converts
+        raise ValueError(str(e)[:100]) from None
 
 
-def _lines(unit: Unit) -> Iterator[tuple[int, str]]:
-    """(byte offset, line) of the lines that start inside the unit; a compressed file is one unit."""
-    with fsspec.open(unit.url, "rb", compression="infer") as file:
-        offset = unit.start
-        if offset:
-            file.seek(offset - 1)
-            offset += len(file.readline()) - 1
-        while unit.stop < 0 or offset < unit.stop:
-            line = file.readline()
-            if not line:
+def _texts(value: Any, depth: int, budget: Iterator[int]) -> Iterator[str]:
+    """The texts in a value, in order. `budget` yields once for each value that may still be looked at."""
+    value = _plain(value)
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        yield decode_text(bytes(value[: 8 * MAX_CAPTION_CHARS]))
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, (int, float, Decimal)):
+        yield from _number(value)
+    elif depth and isinstance(value, Mapping):
+        fields = [name for name in value if isinstance(name, str) and name.lower() in _OBJECT_FIELDS]
+        for name in fields or value:
+            item = _plain(value[name])
+            if not isinstance(item, (bool, int, float, Decimal)) and next(budget, None) is not None:
+                yield from _texts(item, depth - 1, budget)
+    elif depth and isinstance(value, (list, tuple)):
+        for item in value:
+            if next(budget, None) is None:
                 return
-            yield offset, line.decode("utf-8", "replace").rstrip("\r\n")
-            offset += len(line)
+            yield from _texts(item, depth - 1, budget)
 
 
-def _first_field(line: str) -> str:
-    """The caption of a CC3M line. Quotes are part of the text unless they enclose the whole field."""
-    field = line.split("\t", 1)[0]
-    if len(field) > 1 and field[0] == field[-1] == '"' and len(field) < _CSV_LIMIT:
-        return next(csv.reader(io.StringIO(field)), [field])[0]
-    return field
+def _number(value: float | Decimal) -> Iterator[str]:
+    """A finite number as text. An integer of thousands of digits, which Python does not print, is no caption."""
+    if isinstance(value, int):
+        if value.bit_length() < 256:
+            yield str(value)
+    elif isinstance(value, Decimal):
+        if value.is_finite():
+            yield str(value)
+    elif math.isfinite(value):
+        yield str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """numpy and Arrow values, and sets, as what Python has for them; anything else as it is."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    for name in ("as_py", "tolist", "to_pylist"):
+        if hasattr(value, name):
+            return getattr(value, name)()
+    return value

@@ -5,21 +5,26 @@ python jobs/build_concept_pool.py --source.kind coco --source.captions captions_
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
+import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
 from tqdm import tqdm
 
-from concept_pool.build import count_corpus, count_unit, merge_tables, write_index
-from concept_pool.captions import CaptionSettings, Unit, units
+import storage
+from concept_pool.build import count_unit, merge_tables, write_index
 from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from jobs.arguments import parse
+from pipeline import sources
+from pipeline.sources import SourceSettings, Unit
 
 MERGE_WIDTH = 8
 
@@ -37,33 +42,57 @@ class ConceptPoolJob:
     out: str = "~/regionpairs/concept_pool"
     runtime: Literal["local", "ray"] = "local"
     caption_index: bool = False
-    source: CaptionSettings = field(default_factory=CaptionSettings)
+    source: SourceSettings = field(default_factory=SourceSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
 
 
 def build_concept_pool(job: ConceptPoolJob) -> ConceptPool:
-    """Count the concepts of a corpus of captions and write the pool."""
-    out = job.out if "://" in job.out else str(Path(job.out).expanduser())
-    fs, folder = fsspec.core.url_to_fs(out)
-    mentions = f"{folder}/.mentions"
-    fs.makedirs(mentions if job.caption_index else folder, exist_ok=True)
-    parts = units(job.source)
-    names = [f"{out}/.mentions/{i:06d}.parquet" if job.caption_index else None for i in range(len(parts))]
-    count = _count_on_ray if job.runtime == "ray" else _count_here
+    """Count the concepts of a corpus of captions and write the pool. ValueError where it holds no captions at all."""
+    out = storage.absolute(job.out)
+    parts = sources.load(job.source, captions_only=True).units()
+    names = [
+        storage.join(out, ".mentions", f"{i:06d}.parquet") if job.caption_index else None
+        for i in range(len(parts))
+    ]
+    # How many samples the units before one hold is known only to who reads them in order.
+    count = _count_on_ray if job.runtime == "ray" and not job.source.limit else _count_here
     counts = count(job, parts, names)
+    if not counts.n_captions:
+        raise ValueError(f"source: no caption was found in {len(parts)} units of kind {job.source.kind}")
     built = ConceptPool.from_counts(counts, job.pool)
     built.save(out)
     if job.caption_index:
-        write_index([name for name in names if name], built, f"{out}/caption_index.parquet")
-        fs.rm(mentions, recursive=True)
+        mentions = [name for name in names if name]
+        write_index(mentions, built, storage.join(out, "caption_index.parquet"))
+        for name in mentions:
+            storage.remove(name)
     return built
 
 
+def images_of(source: sources.Source, unit: Unit) -> Iterator[tuple[str, list[str]]]:
+    """(key, captions) of every sample of a unit, whether its image can be used or not.
+
+    Left out are rows that are no samples: a second row of the same image, and what a damaged file has lost.
+    """
+    for row in source.index(unit):
+        problem = row["problem"]
+        if not problem.startswith("duplicate_key") and (
+            row["captions"] or not problem.startswith("damaged_")
+        ):
+            yield row["source_key"], row["captions"]
+
+
 def _count_here(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | None]) -> Counts:
+    source = sources.load(job.source, captions_only=True)
+    counts = Counts(max_examples=job.pool.max_examples)
     with tqdm(unit=" captions", disable=None) as bar:
-        return count_corpus(
-            job.source, parts, job.pool, mentions.__getitem__, lambda n: bar.update(n) and None
-        )
+        remaining = job.source.limit or sys.maxsize
+        for unit, url in zip(parts, mentions, strict=True):
+            images = itertools.islice(images_of(source, unit), remaining)
+            found = count_unit(images, job.pool, url, lambda n: bar.update(n) and None)
+            remaining -= found.n_images
+            counts.merge(found)
+    return counts
 
 
 def _count_on_ray(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | None]) -> Counts:
@@ -105,8 +134,18 @@ def _add(levels: list[list[Any]], ref: Any, merge: Any) -> None:
         levels[depth].append(merged)
 
 
-def _count_table(source: CaptionSettings, unit: Unit, pool: PoolSettings, mentions: str | None) -> Any:
-    return count_unit(source, unit, pool, mentions).to_table()
+def _count_table(settings: SourceSettings, unit: Unit, pool: PoolSettings, mentions: str | None) -> Any:
+    return count_unit(images_of(_source(settings), unit), pool, mentions).to_table()
+
+
+@functools.lru_cache(maxsize=1)
+def _settings_source(document: str) -> sources.Source:
+    """A worker's source: what it has read of a large captions file serves the next unit too."""
+    return sources.load(SourceSettings(**json.loads(document)), captions_only=True)
+
+
+def _source(settings: SourceSettings) -> sources.Source:
+    return _settings_source(json.dumps(dataclasses.asdict(settings)))
 
 
 def _merge_all(*tables: Any) -> Any:
@@ -115,7 +154,7 @@ def _merge_all(*tables: Any) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0: the pool is written; 1: the captions cannot be read; 2: the command line is wrong."""
-    job = parse(ConceptPoolJob, argv, description=__doc__ or "", validate=validate)
+    job = parse(ConceptPoolJob, argv, description=__doc__ or "")
     started = time.perf_counter()
     try:
         built = build_concept_pool(job)
@@ -127,11 +166,6 @@ def main(argv: list[str] | None = None) -> int:
         f"{built.about['n_images']} images, {time.perf_counter() - started:.0f} s: {job.out}"
     )
     return 0
-
-
-def validate(job: ConceptPoolJob) -> None:
-    if not job.source.captions:
-        raise ValueError("source.captions: is empty")
 
 
 if __name__ == "__main__":

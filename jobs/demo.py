@@ -26,7 +26,7 @@ START_TIMEOUT_S = 120
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="runs/demo", help="folder of the dataset (default: %(default)s)")
-    parser.add_argument("--config", default="configs/demo.yaml", help="settings (default: %(default)s)")
+    parser.add_argument("--config", default="jobs/configs/demo.yaml", help="settings (default: %(default)s)")
     arguments, overrides = parser.parse_known_args()
     out = Path(arguments.out).resolve()
     with head() as (address, environment):

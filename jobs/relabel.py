@@ -18,7 +18,6 @@ import storage
 from jobs.arguments import parse
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
-from pipeline.relabel import relabel
 from pipeline.settings import BuildSettings
 
 
@@ -27,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--pool", help="folder of another concept pool (default: the dataset's own)")
     own, rest = first.parse_known_args(argv)
+
+    from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
     def make() -> tuple[str, dict[str, Any]]:
         settings = _settings(own.dataset, [*rest, *(["--pool.path", own.pool] if own.pool else [])])

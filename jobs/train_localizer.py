@@ -1,6 +1,6 @@
 """Train a class-agnostic localizer on COCO-style boxes, on synthetic scenes, or on both.
 
-python jobs/train_localizer.py --config configs/localizer_rpn_lite.yaml --data.images IMAGES --data.instances JSON
+python jobs/train_localizer.py --config localizer_rpn_lite --data.images IMAGES --data.instances JSON
 python jobs/train_localizer.py --kind dn-detr --data.scenes 3000 --out runs/dn_detr
 The result is OUT/weights.safetensors, for --localizer.checkpoint.
 """
@@ -17,8 +17,8 @@ if __package__ in (None, ""):  # run as a script: python jobs/train_localizer.py
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.arguments import parse
-from training.localizers.run import CHECKPOINT, Worker, train
 from training.localizers.settings import LocalizerTrainingSettings, validate
+from training.localizers.train import CHECKPOINT, Worker, train
 from training.monitor import Monitor
 
 

@@ -1,7 +1,7 @@
 """Shards of region-text pairs in, a student out.
 
-    python jobs/train_student.py --config configs/train.yaml --data.dataset /data/photos --run.out /data/student
-    ray job submit --working-dir . -- python jobs/train_student.py --config configs/train.yaml --run.runtime ray \\
+    python jobs/train_student.py --config train --data.dataset /data/photos --run.out /data/student
+    ray job submit --working-dir . -- python jobs/train_student.py --config train --run.runtime ray \\
         --run.ranks 8 --run.device cuda --data.dataset /data/photos --run.out /data/student
 
 The same command again goes on from the newest checkpoint. SIGTERM (and Ctrl-C) saves a checkpoint after the step at

@@ -27,7 +27,7 @@ RUNTIME_KEYS = (
     "gpus_per_worker", "recheck",
 )  # fmt: skip
 #: What of the source's settings counts. Its input is compared by content (`Source.identity`), so that a folder may move.
-SOURCE_KEYS = ("kind", "limit", "max_pixels")
+SOURCE_KEYS = ("kind", "caption_column", "limit", "max_pixels")
 POOL_FILES = ("aliases", "not_visible", "compounds", "extra_names", "templates")
 LIBRARIES = (
     "torch",
@@ -45,7 +45,7 @@ CODE = {
     "concept_pool": ("",),
     "world": ("",),
     "pipeline": (
-        "sources", "localizers", "teachers", "networks", "stages", "align.py", "images.py", "rejects.py",
+        "sources", "localizers", "teachers", "networks", "stages", "align.py", "images.py", "coco.py", "rejects.py",
         "planning.py", "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     ),
 }  # fmt: skip

@@ -20,7 +20,7 @@ class AlignSettings:
 
     Attributes:
         policy: pool (every concept competes) | caption (only those the image's captions name) | blend (a bonus for them)
-        tau: temperature of the softmax over cosines; each teacher has its own (CLIP: 0.01; photo: see configs/photos.yaml)
+        tau: temperature of the softmax over cosines; each teacher has its own (CLIP: 0.01; photo: see --config photos)
         threshold: a region is kept if its best probability is above this (strictly)
         blend_bonus: logits added to the concepts that the image's captions name (policy: blend)
         top_k: concepts and probabilities stored a region; the rest is stored as one residual mass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import storage
@@ -90,7 +90,14 @@ def _folder(run: StudentRun) -> str:
     return storage.absolute(storage.join(run.train.run.out, run.name))
 
 
-@functools.lru_cache(maxsize=1)
+#: The last examiner of this process, by its settings: a study measures all of its students with one.
+_EXAMINERS: dict[str, Examiner] = {}
+
+
 def examiner_of(encoder: TeacherSettings, test: TruthSettings) -> Examiner:
-    """The examiner of a study, once a process."""
-    return Examiner(encoder, test)
+    """The examiner of a study, made once a process."""
+    key = json.dumps([asdict(encoder), asdict(test)], sort_keys=True, default=str)
+    if key not in _EXAMINERS:
+        _EXAMINERS.clear()
+        _EXAMINERS[key] = Examiner(encoder, test)
+    return _EXAMINERS[key]

@@ -1,21 +1,38 @@
 """Sources: where images and captions come from.
 
-A source says what there is (`index`, without opening an image where the format allows it) and reads samples by their
-index rows (`read`), in any order and from any machine. `load(settings)` builds one by `settings.kind`.
+A source lists the *units* of its input (files, or parts of large ones), indexes a unit without opening an image where
+the format allows it, and reads images by their index rows, in any order and from any machine. `load(settings)` builds
+one by `settings.kind`. A kind is one module with `load(settings) -> Source`, named in `KINDS`.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.sources.settings import SourceSettings
+from concept_pool.captions import captions_of, storable
+from pipeline.sources.settings import KINDS, SourceSettings
+
+__all__ = ["KINDS", "InputChanged", "Source", "SourceSettings", "Unit", "index_row", "load"]
+
+#: Characters of a source key and of a problem's text.
+MAX_KEY_CHARS = 1024
+MAX_PROBLEM_CHARS = 400
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of the input that one worker indexes by itself."""
+    """A part of the input that one worker indexes by itself.
+
+    Attributes:
+        location: the file, relative to `Source.root`; "" where there is no file
+        n_bytes: size of the file; -1: unknown
+        version: its entity tag or modification time; "": unknown. Not part of any identity.
+        start: first byte, row or image, whatever the source counts in
+        stop: the one after the last; -1: to the end
+    """
 
     location: str
     n_bytes: int = -1
@@ -24,87 +41,83 @@ class Unit:
     stop: int = -1
 
 
-class _Whole:
-    """A source as one unit."""
-
-    unique_keys = True
-    root = ""
-
-    def __init__(self, source: Any):
-        self._source = source
-
-    def units(self) -> list[Unit]:
-        return [Unit("")]
-
-    def index(self, unit: Unit) -> Iterator[dict[str, Any]]:
-        for row in self._source.index():
-            row["location"] = row.pop("url")
-            yield {**row, "n_samples": 1}
-
-    def read(self, row: dict[str, Any]) -> bytes:
-        return self._source.read({**row, "url": row["location"]})
-
-    def check(self) -> None: ...
-
-    def identity(self) -> dict[str, Any]:
-        return self._source.listing()
+class InputChanged(RuntimeError):
+    """A file is no longer what it was when it was indexed."""
 
 
 class Source(Protocol):
-    def listing(self) -> dict[str, Any]:
-        """What tells this input from another without reading it whole: names, sizes, hashes. JSON values."""
+    #: Absolute folder or URL that locations are relative to; "" where there are no files. It may move between two runs.
+    root: str
+    #: Whether source keys of different units differ by construction.
+    unique_keys: bool
+    #: False where there are captions alone, which a concept pool can be made of and a dataset cannot.
+    has_images: bool
+
+    def units(self) -> list[Unit]:
+        """The units in a fixed order. FileNotFoundError or ValueError where the settings name nothing that can be read."""
         ...
 
-    def index(self) -> Iterator[dict[str, Any]]:
-        """Every sample in a fixed order, as rows of `records.INDEX`. A sample known to be unusable says so in `problem`."""
+    def index(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        """The samples of a unit in a fixed order, as rows of `records.INDEX` (without `mentions`).
+
+        A sample known to be unusable says so in `problem`. ValueError: the file is not of this kind; OSError: it cannot
+        be read now.
+        """
         ...
 
     def read(self, row: dict[str, Any]) -> bytes:
-        """The original image bytes of an index row. Raises BadSample or OSError for this sample alone."""
+        """The original image bytes of an index row. BadSample is this sample's own fault; anything else is not."""
+        ...
+
+    def check(self) -> None:
+        """Raises FileNotFoundError if the input is not within reach now (a mount is gone)."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this input from another: names, sizes, hashes. JSON values; nothing in it moves with the folder."""
         ...
 
 
-def load(settings: SourceSettings) -> Source:
-    """The source that `settings.kind` names. Raises ValueError for an unknown kind."""
-    if settings.kind == "shapes":
-        from pipeline.sources.shapes import ShapesSource
-
-        return _Whole(ShapesSource(settings))
-    if settings.kind == "coco":
-        from pipeline.sources.coco import CocoSource
-
-        return _Whole(CocoSource(settings))
-    if settings.kind == "webdataset":
-        from pipeline.sources.webdataset import WebDatasetSource
-
-        return _Whole(WebDatasetSource(settings))
-    if settings.kind == "parquet":
-        from pipeline.sources.parquet import ParquetSource
-
-        return _Whole(ParquetSource(settings))
-    raise ValueError(f"source.kind: '{settings.kind}' is not known")
+def load(settings: SourceSettings, captions_only: bool = False) -> Source:
+    """The source that `settings.kind` names. ValueError where it has captions alone and images are needed."""
+    if settings.kind not in KINDS:
+        raise ValueError(f"source.kind: '{settings.kind}' is not known; one of {', '.join(KINDS)}")
+    source: Source = importlib.import_module(KINDS[settings.kind]).load(settings)
+    if not captions_only and not source.has_images:
+        need = "source.images: kind coco needs a folder of images" if settings.kind == "coco" else ""
+        raise ValueError(need or f"source.kind: {settings.kind} has captions alone, no images")
+    return source
 
 
 def index_row(
     source_key: str,
-    url: str,
-    captions: list[str],
+    location: str,
+    captions: Any,
     *,
     offset: int = -1,
     n_bytes: int = -1,
     row: int = -1,
     problem: str = "",
+    n_samples: int = 1,
 ) -> dict[str, Any]:
-    """A row of `records.INDEX`. Blank captions are dropped; a sample without any is a problem of its own."""
-    kept = [c.strip() for c in captions if c and c.strip()]
+    """A row of `records.INDEX`. `captions` may be of any type; a sample without any is a problem of its own.
+
+    n_samples: how many samples the row stands for, where a part of a file is lost.
+    """
+    kept = captions_of(captions)
     if not problem and not kept:
-        problem = "empty_caption" if captions else "no_caption"
+        problem = "empty_caption" if _holds_something(captions) else "no_caption"
     return {
-        "source_key": source_key,
-        "url": url,
+        "source_key": storable(source_key)[:MAX_KEY_CHARS],
+        "location": location,
         "offset": offset,
         "n_bytes": n_bytes,
         "row": row,
         "captions": kept,
-        "problem": problem,
+        "problem": storable(problem)[:MAX_PROBLEM_CHARS],
+        "n_samples": n_samples,
     }
+
+
+def _holds_something(captions: Any) -> bool:
+    return bool(captions) if isinstance(captions, (list, tuple, str, bytes, dict)) else captions is not None

@@ -2,96 +2,300 @@
 
 from __future__ import annotations
 
+import statistics
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import storage
+from concept_pool.captions import caption_fields, captions_of, captions_of_record, decode_text
 from pipeline.images import BadSample
-from pipeline.sources import index_row
+from pipeline.sources import InputChanged, Unit, index_row
+from pipeline.sources.files import Files, digest, files_identity
+from pipeline.sources.image_folder import ImageFolder
+from pipeline.sources.parquet_files import Damaged, Table, cell, cells
 from pipeline.sources.settings import SourceSettings
 
-CAPTION_COLUMNS = ("captions", "caption", "text")
+SUFFIXES = (".parquet", ".parq", ".pq")
+#: A file larger than this is cut into units of about so many rows; its footer is read for that.
+LARGE_FILE = 64 << 20
+UNIT_ROWS = 1 << 16
+#: Bytes of a row where no file tells.
+USUAL_ROW = 32 << 10
 
 
 class ParquetSource:
     """Rows of parquet files, in file and row order.
 
-    Columns: `key` (optional: file name and row otherwise); `image` (bytes, or a struct with `bytes` as Hugging Face
-    datasets write it) or `path` (relative to `source.images` where given, else to the file's folder); `captions`
-    (strings or lists of strings; `caption` and `text` are read too).
+    Columns: `key` (optional: the file's location and the row otherwise); `image` (bytes; a struct with `bytes` and
+    `path` as Hugging Face datasets write it; or a path) and `path` (below `source.images` where given, else below the
+    file's folder), of which bytes win; captions as `captions_of_record` reads them. A file, or a row group, that is
+    damaged is a row `damaged_parquet` with the number of rows that it held.
     """
 
+    unique_keys = False
+    has_images = True
+
     def __init__(self, settings: SourceSettings):
-        self._urls = storage.expand(settings.url_list())
-        self._images = storage.absolute(settings.images) if settings.images else None
+        self._files = Files(settings.url_list(), SUFFIXES, "urls")
+        self._column = settings.caption_column
+        self._images = settings.images and storage.absolute(settings.images)
+        self._folders: dict[str, ImageFolder] = {}
+        self._units: list[Unit] | None = None
+        self._groups = _Groups()
+        self.root = self._files.root
 
-    def listing(self) -> dict[str, Any]:
-        return {
-            url.rsplit("/", 1)[-1]: storage.filesystem(url)[0].size(storage.filesystem(url)[1])
-            for url in self._urls
-        }
+    def units(self) -> list[Unit]:
+        self._units = self._files.units()
+        return [part for unit in self._units for part in self._parts(unit)]
 
-    def index(self) -> Iterator[dict[str, Any]]:
-        for url in self._urls:
-            with storage.open_read(url) as f, pq.ParquetFile(f) as file:
-                names = file.schema_arrow.names
-                if not any(c in names for c in CAPTION_COLUMNS) or not ({"image", "path"} & set(names)):
-                    raise ValueError(
-                        f"source.urls: {url} has the columns {', '.join(names)}; needed: image or path, and captions"
-                    )
-                wanted = [c for c in ("key", "path", *CAPTION_COLUMNS) if c in names]
-                row = 0
-                for batch in file.iter_batches(columns=wanted):
-                    for record in batch.to_pylist():
-                        yield self._index_row(record, url, row)
-                        row += 1
+    def _parts(self, unit: Unit) -> Iterator[Unit]:
+        if unit.n_bytes <= LARGE_FILE:
+            yield unit
+            return
+        try:
+            with Table(self._files.url(unit.location)) as table:
+                starts = table.starts
+        except Damaged:
+            yield unit
+            return
+        begin = 0
+        for end in starts[1:]:
+            if end - begin >= UNIT_ROWS or end == starts[-1]:
+                yield Unit(unit.location, unit.n_bytes, unit.version, begin, end)
+                begin = end
 
-    def _index_row(self, record: dict[str, Any], url: str, row: int) -> dict[str, Any]:
-        captions: list[str] = []
-        for column in CAPTION_COLUMNS:
-            value = record.get(column)
-            captions += [value] if isinstance(value, str) else [v for v in value or [] if isinstance(v, str)]
-        key = record.get("key")
-        source_key = str(key) if key is not None else f"{url.rsplit('/', 1)[-1]}:{row}"
-        if record.get("path"):
-            base = self._images or url.rsplit("/", 1)[0]
-            path = record["path"] if "://" in record["path"] else storage.join(base, record["path"])
-            return index_row(source_key, path, captions)
-        return index_row(source_key, url, captions, row=row)
+    def index(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        url = self._files.url(unit.location)
+        for attempt in (1, 2):  # damage is what is there twice
+            try:
+                table = Table(url)
+                break
+            except Damaged as e:
+                if attempt == 2:
+                    n = max(1, round(unit.n_bytes / self._usual_row(unit)))
+                    yield self._damage_row(unit.location, 0, n, str(e))
+                    return
+            except IsADirectoryError:
+                raise ValueError(f"source.urls: {unit.location} is a folder") from None
+        with table:
+            yield from self._index_table(table, unit)
+
+    def _index_table(self, table: Table, unit: Unit) -> Iterator[dict[str, Any]]:
+        names = table.schema.names
+        found = caption_fields(names, self._column)
+        if not found:
+            wanted = self._column or "captions, caption or text"
+            raise ValueError(
+                f"source.urls: {unit.location} has the columns {', '.join(names)[:300]}; needed: {wanted}"
+            )
+        no_image = "" if {"image", "path"} & set(names) else f"no_image: its columns are {', '.join(names)}"
+        columns = list(dict.fromkeys([*(c for c in ("key",) if c in names), *found]))
+        for group in table.groups():
+            row = table.starts[group]
+            if row < unit.start or 0 <= unit.stop <= row:
+                continue
+            try:
+                read = _twice(table, group, columns)
+            except Damaged as e:
+                yield self._damage_row(unit.location, row, table.starts[group + 1] - row, str(e))
+                continue
+            for cells_of_row in zip(*map(cells, read.columns), strict=True):
+                record = dict(zip(read.column_names, cells_of_row, strict=True))
+                yield self._index_row(record, unit.location, row, no_image)
+                row += 1
+
+    def _index_row(self, record: dict[str, Any], location: str, row: int, problem: str) -> dict[str, Any]:
+        key = " ".join(captions_of(record.get("key"))[:1])
+        captions = captions_of_record(record, self._column)
+        if not captions:
+            blank = any(record[n] not in (None, []) for n in caption_fields(record, self._column))
+            problem = problem or ("empty_caption" if blank else "no_caption")
+        return index_row(key or f"{location}:{row}", location, captions, row=row, problem=problem)
+
+    def _damage_row(self, location: str, row: int, n_rows: int, detail: str) -> dict[str, Any]:
+        problem = f"damaged_parquet: {detail}"
+        return index_row(
+            f"{location}:{row}", location, [], row=row, problem=problem, n_samples=max(1, n_rows)
+        )
+
+    def _usual_row(self, unit: Unit) -> float:
+        """Bytes of a row by other files of the input."""
+        found = []
+        for other in (self._units or self._files.units())[:16]:
+            if other.location != unit.location:
+                try:
+                    with Table(self._files.url(other.location)) as table:
+                        found.append(other.n_bytes / max(1, table.n_rows))
+                except Damaged:
+                    continue
+        return statistics.median(found) if found else USUAL_ROW
 
     def read(self, row: dict[str, Any]) -> bytes:
-        if row["row"] < 0:
-            return storage.read_bytes(row["url"])
-        column, first = _image_column(row["url"], _row_group(row["url"], row["row"]))
-        value = column[row["row"] - first].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if data is None:
-            raise BadSample("no_image", "the image cell is null")
-        return data
+        table, first = self._groups.get(self._files.url(row["location"]), row["row"])
+        if row["row"] - first >= table.num_rows:
+            raise InputChanged(f"{row['location']} has no row {row['row']} any more")
+        image, path = (
+            cell(table.columns[table.column_names.index(name)][row["row"] - first])
+            if name in table.column_names
+            else None
+            for name in ("image", "path")
+        )
+        data, inner = _image_of(image)
+        if data is not None:
+            return data
+        names = [p for p in (inner, path) if p]
+        if not names:
+            raise BadSample("no_image", "the image cell is null" if image is None else _kind_of(image))
+        return self._read_path(names, row["location"])
+
+    def _read_path(self, names: list[Any], location: str) -> bytes:
+        folder = self._folder(location)
+        for name in names[:-1]:
+            try:
+                return folder.read(*folder.find(_text(name)))
+            except BadSample:
+                continue
+        return folder.read(*folder.find(_text(names[-1])))
+
+    def _folder(self, location: str) -> ImageFolder:
+        """Where the relative paths of a file lead: below `source.images`, else below the file's folder."""
+        root = self._images or self._files.url(location).rsplit("/", 1)[0]
+        if root not in self._folders:
+            self._folders[root] = ImageFolder(
+                root, "source.images" if self._images else "the folder of the table"
+            )
+        return self._folders[root]
+
+    def check(self) -> None:
+        self._files.check()
+        if self._images:
+            self._folder("").check()
+
+    def identity(self) -> dict[str, Any]:
+        """Names and sizes of the files, and of the images that their paths name."""
+        units = self._units = self._files.units()
+        found = files_identity(units)
+        if self._column:
+            found["caption_column"] = self._column
+        sizes = [size for unit in units for size in self._image_sizes(unit)]
+        return {**found, "images_sizes_sha256": digest(sizes)} if sizes else found
+
+    def _image_sizes(self, unit: Unit) -> Iterator[tuple[str, int]]:
+        try:
+            with Table(self._files.url(unit.location)) as table:
+                names = table.schema.names
+                columns = [*_path_columns(table.schema), *(["path"] if "path" in names else [])]
+                if not columns or _holds_bytes(table):
+                    return
+                for group in table.groups():
+                    read = table.read_group(group, columns)
+                    for column in read.columns:
+                        for value in cells(column):
+                            text = _text(value.get("path") if isinstance(value, dict) else value)
+                            if text:
+                                yield self._size_of(text, unit.location)
+        except Damaged:
+            return
+
+    def _size_of(self, path: str, location: str) -> tuple[str, int]:
+        try:
+            return self._folder(location).find(path)
+        except BadSample:
+            return "", -1
 
 
-@lru_cache(maxsize=64)
-def _row_group_starts(url: str) -> tuple[int, ...]:
-    with storage.open_read(url) as f, pq.ParquetFile(f) as file:
-        starts = [0]
-        for i in range(file.num_row_groups):
-            starts.append(starts[-1] + file.metadata.row_group(i).num_rows)
-        return tuple(starts)
+class _Groups:
+    """The image cells of the last few row groups, with their tables open; samples are read in order."""
+
+    def __init__(self, max_groups: int = 3, max_open: int = 2):
+        self._tables: OrderedDict[str, Table] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, int], tuple[pa.Table, int]] = OrderedDict()
+        self._max_groups, self._max_open = max_groups, max_open
+        self._lock = threading.Lock()
+
+    def get(self, url: str, row: int) -> tuple[pa.Table, int]:
+        """The row group that holds a row, and the number of its first row. BadSample where it is damaged."""
+        with self._lock:
+            try:
+                table = self._table(url)
+                group = table.group_of(row)
+                if group >= len(table.groups()):
+                    raise InputChanged(f"{url.rsplit('/', 1)[-1]} has no row {row} any more")
+                key = (url, group)
+                if key not in self._groups:
+                    columns = [name for name in ("image", "path") if name in table.schema.names]
+                    self._groups[key] = (_twice(table, group, columns), table.starts[group])
+                    if len(self._groups) > self._max_groups:
+                        self._groups.popitem(last=False)
+            except Damaged as e:
+                raise BadSample("damaged_parquet", str(e)) from e
+            self._groups.move_to_end(key)
+            return self._groups[key]
+
+    def _table(self, url: str) -> Table:
+        if url not in self._tables:
+            self._tables[url] = Table(url)
+            if len(self._tables) > self._max_open:
+                self._tables.popitem(last=False)[1].close()
+        self._tables.move_to_end(url)
+        return self._tables[url]
 
 
-def _row_group(url: str, row: int) -> int:
-    starts = _row_group_starts(url)
-    return next(i for i in range(len(starts) - 1) if starts[i] <= row < starts[i + 1])
+def _twice(table: Table, group: int, columns: list[str]) -> pa.Table:
+    """A row group, read again before it is called damaged."""
+    try:
+        return table.read_group(group, columns)
+    except Damaged:
+        return table.read_group(group, columns)
 
 
-@lru_cache(maxsize=2)
-def _image_column(url: str, row_group: int) -> tuple[pa.ChunkedArray, int]:
-    """The images of one row group and the number of its first row. Rows are read in order, so two groups are enough."""
-    with storage.open_read(url) as f, pq.ParquetFile(f) as file:
-        return file.read_row_group(row_group, columns=["image"]).column("image"), _row_group_starts(url)[
-            row_group
-        ]
+def _path_columns(schema: pa.Schema) -> list[str]:
+    """The part of the column `image` that may hold paths: the whole of a text column, the field of a struct."""
+    if "image" not in schema.names:
+        return []
+    kind = schema.field("image").type
+    if pa.types.is_struct(kind):
+        return ["image.path"] if kind.get_field_index("path") >= 0 else []
+    return ["image"] if _is_text(kind) else []
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _holds_bytes(table: Table) -> bool:
+    """Whether the footer says that the file's images lie in it: some value of a binary column is not null."""
+    if "image" not in table.schema.names:
+        return False
+    kind = table.schema.field("image").type
+    return table.has_values("image.bytes" if pa.types.is_struct(kind) else "image") and not _is_text(kind)
+
+
+def _image_of(value: Any) -> tuple[bytes | None, Any]:
+    """Bytes and path of an image cell."""
+    if isinstance(value, dict):
+        data, path = value.get("bytes"), value.get("path")
+        return (bytes(data) if isinstance(data, (bytes, bytearray)) and (data or not path) else None), path
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value), None
+    return None, value if isinstance(value, str) else None
+
+
+def _text(value: Any) -> str:
+    return decode_text(value) if isinstance(value, bytes) else value if isinstance(value, str) else ""
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"the image cell is a struct of {', '.join(map(str, value))[:100]} without bytes or a path"
+    return f"the image cell is of the type {type(value).__name__}"
+
+
+def load(settings: SourceSettings) -> ParquetSource:
+    return ParquetSource(settings)

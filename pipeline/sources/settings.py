@@ -1,11 +1,18 @@
-"""Settings of the source room."""
+"""Settings of the sources, and the table of their kinds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-SourceKind = Literal["shapes", "coco", "webdataset", "parquet"]
+#: Kind -> the module that has its `load(settings)`.
+KINDS: dict[str, str] = {
+    "shapes": "pipeline.sources.shapes",
+    "coco": "pipeline.sources.coco",
+    "webdataset": "pipeline.sources.webdataset",
+    "parquet": "pipeline.sources.parquet",
+    "tsv": "pipeline.sources.text",
+    "text": "pipeline.sources.text",
+}
 
 
 @dataclass(frozen=True)
@@ -13,10 +20,13 @@ class SourceSettings:
     """Where images and captions come from. Paths may be URLs (local, s3://, gs://).
 
     Attributes:
-        kind: shapes (synthetic scenes, no files) | coco (folder + captions JSON) | webdataset (tars) | parquet
+        kind: shapes (synthetic scenes, no files) | coco (folder + captions JSON) | webdataset (tars) | parquet |
+            tsv (caption TAB url) | text (a caption a line); the last two have captions alone
         images: folder of the images (kind: coco); base folder of relative paths (kind: parquet)
-        captions: COCO captions JSON (kind: coco)
-        urls: tar or parquet file, or a list of them; glob patterns are expanded (kinds: webdataset, parquet)
+        captions: COCO captions JSON, or a pattern of several (kind: coco); for other kinds the same as `urls`
+        urls: file or folder, or a list of them; glob patterns are expanded (kinds: webdataset, parquet, tsv, text)
+        caption_column: the column (parquet) or JSON key (webdataset) that holds the captions; none: captions, caption
+            and text
         limit: use the first so many samples; 0: all
         count: number of scenes (kind: shapes)
         seed: seed of the scenes (kind: shapes)
@@ -24,16 +34,39 @@ class SourceSettings:
         max_pixels: an image with more pixels is rejected, as a decompression bomb
     """
 
-    kind: SourceKind = "shapes"
+    kind: str = "shapes"
     images: str | None = None
     captions: str | None = None
     urls: list[str] | str = field(default_factory=list)
+    caption_column: str | None = None
     limit: int = 0
     count: int = 256
     seed: int = 0
     size: int = 160
     max_pixels: int = 100_000_000
 
+    def __post_init__(self) -> None:
+        _require(self.kind in KINDS, "kind", f"'{self.kind}' is not known; one of {', '.join(KINDS)}")
+        _require(self.limit >= 0, "limit", f"must not be negative, is {self.limit}")
+        _require(self.max_pixels >= 1, "max_pixels", f"must be at least 1, is {self.max_pixels}")
+        named = [key for key in ("images", "captions", "urls") if getattr(self, key)]
+        if self.kind == "shapes":
+            _require(not named, "kind", f"shapes reads no files, but source.{''.join(named[:1])} is given")
+            _require(self.count >= 1, "count", f"must be at least 1, is {self.count}")
+            _require(32 <= self.size <= 2048, "size", f"must be 32 to 2048 pixels, is {self.size}")
+        elif self.kind == "coco":
+            _require(bool(self.captions), "captions", "kind coco needs a captions JSON")
+            _require(not self.urls, "urls", "kind coco takes source.captions")
+        elif KINDS[self.kind].startswith("pipeline."):
+            _require(bool(self.url_list()), "urls", f"kind {self.kind} needs at least one file")
+            _require(not (self.urls and self.captions), "captions", "is the same as source.urls; give one")
+
     def url_list(self) -> list[str]:
-        """`urls` as a list, whether it was given as one or not."""
-        return [self.urls] if isinstance(self.urls, str) else list(self.urls)
+        """`urls` (or `captions`, which means the same but for kind coco) as a list, whether given as one or not."""
+        urls = [self.urls] if isinstance(self.urls, str) else list(self.urls)
+        return [url for url in urls if url] or [url for url in [self.captions] if url]
+
+
+def _require(holds: bool, key: str, message: str) -> None:
+    if not holds:
+        raise ValueError(f"source.{key}: {message}")

@@ -2,109 +2,175 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
+import statistics
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import IO, Any
 
 import storage
-from pipeline.sources import index_row
+from concept_pool.captions import captions_of_members
+from pipeline.sources import InputChanged, Unit, index_row
+from pipeline.sources.files import Files, files_identity
 from pipeline.sources.settings import SourceSettings
+from pipeline.sources.tar_bytes import Compressed, PlainBytes, open_tar
+from pipeline.sources.tar_members import Damage
+from pipeline.sources.tar_samples import Contents, Sample, read_contents
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-CAPTION_FIELDS = ("captions", "caption", "text")
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+#: Bytes of a sample where no tar tells: about what img2dataset's default of 256 pixels makes.
+USUAL_SAMPLE = 32 << 10
 
 
 class WebDatasetSource:
-    """Samples of local or remote tars, in the order of the tars and of their members.
+    """Samples of local or remote tars, in the order of the tars and of their first members.
 
-    The index pass reads tar headers and captions and remembers where each image lies, so `read` is one range request.
-    A tar that ends early gives one row with the problem `damaged_tar` besides the samples before the damage.
+    The index pass reads tar headers and captions and remembers where each image lies, so `read` is one range request. A
+    sample that damage has torn becomes a row `damaged_tar`; damage that no sample's row stands for gets a row of its own,
+    with the number of samples that it must have cost (`n_samples`, by bytes). A compressed tar is read too; its images
+    are found by unpacking it again (`row` is 0 then, and `offset` counts unpacked bytes).
     """
 
+    unique_keys = True
+    has_images = True
+
     def __init__(self, settings: SourceSettings):
-        self._urls = storage.expand(settings.url_list())
+        self._files = Files(settings.url_list(), SUFFIXES, "urls")
+        self._column = settings.caption_column
+        self._unpacked = _Unpacked()
+        self._units: list[Unit] | None = None
+        self.root = self._files.root
 
-    def listing(self) -> dict[str, Any]:
-        return {
-            url.rsplit("/", 1)[-1]: storage.filesystem(url)[0].size(storage.filesystem(url)[1])
-            for url in self._urls
-        }
+    def units(self) -> list[Unit]:
+        self._units = self._files.units()
+        return self._units
 
-    def index(self) -> Iterator[dict[str, Any]]:
-        for url in self._urls:
-            with storage.open_read(url) as f:
-                yield from _index_tar(f, url)
+    def index(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        contents, compressed = self._contents(unit)
+        if contents.damage:  # a failure to read is none of the tar's; only what happens twice is damage
+            again, _ = self._contents(unit)
+            if again != contents:
+                raise OSError(f"{unit.location} gave other bytes when it was read again")
+        torn = _torn(contents)
+        for sample in contents.samples:
+            yield self._row(sample, unit.location, compressed, torn.get(sample.key, ""))
+        yield from self._damage_rows(contents, unit, torn)
+
+    def _contents(self, unit: Unit) -> tuple[Contents, bool]:
+        file, data = open_tar(self._files.url(unit.location))
+        with file:
+            contents = read_contents(data)
+        if isinstance(data, Compressed) and data.damage and contents.damage:
+            last = contents.damage[-1]
+            contents.damage[-1] = Damage(last.start, last.stop, f"{last.detail}; {data.damage}")
+        return contents, isinstance(data, Compressed)
+
+    def _row(self, sample: Sample, location: str, compressed: bool, torn: str) -> dict[str, Any]:
+        captions, readable = captions_of_members(sample.text, sample.document, self._column)
+        problem = ""
+        if sample.image is None or not captions:
+            problem = torn or sample.problem
+        if not problem and sample.image is None:
+            problem = f"no_image: its members are {', '.join(f'.{e}' for e in sample.extensions[:8])}"
+        elif not problem and not captions:
+            if not readable:
+                problem = "bad_json"
+            elif sample.text is None and sample.document is None:
+                problem = f"no_caption: its members are {', '.join(f'.{e}' for e in sample.extensions[:8])}"
+        return index_row(
+            f"{location}/{sample.key}",
+            location,
+            captions or [sample.text or b""],
+            offset=sample.image.offset if sample.image else -1,
+            n_bytes=sample.image.size if sample.image else -1,
+            row=0 if compressed else -1,
+            problem=problem,
+        )
+
+    def _damage_rows(self, contents: Contents, unit: Unit, torn: dict[str, str]) -> Iterator[dict[str, Any]]:
+        whole = sum(s.image is not None for s in contents.samples)
+        lost_bytes = sum(d.stop - d.start for d in contents.damage if d.stop >= 0)
+        sample_bytes = (contents.end - lost_bytes) / whole if whole else 0.0
+        for damage, keys in zip(contents.damage, contents.beside, strict=True):
+            counted = sum(key in torn for key in keys)
+            n_bytes = (
+                self._missing_bytes(unit, damage.start) if damage.stop < 0 else damage.stop - damage.start
+            )
+            lost = round(n_bytes / (sample_bytes or self._usual_sample(unit))) - counted
+            if lost > 0 or not counted:
+                problem = f"damaged_tar: {damage.detail}"
+                key = f"{unit.location}:{damage.start}"
+                yield index_row(key, unit.location, [], problem=problem, n_samples=max(1, lost))
+
+    def _missing_bytes(self, unit: Unit, start: int) -> int:
+        """Bytes that lie behind the damage that ends a tar: as far as it goes, or as far as its neighbours go."""
+        sizes = [
+            u.n_bytes for u in self._units or self.units() if u.n_bytes >= 0 and u.location != unit.location
+        ]
+        usual = int(statistics.median(sizes)) if sizes else 0
+        return max(unit.n_bytes, usual) - start
+
+    def _usual_sample(self, unit: Unit) -> float:
+        """Bytes of a sample by the nearest tar that can be read."""
+        units = self._units or self.units()
+        here = next((i for i, u in enumerate(units) if u.location == unit.location), 0)
+        for neighbour in sorted(units, key=lambda u: abs(units.index(u) - here))[1:3]:
+            contents, _ = self._contents(neighbour)
+            whole = sum(s.image is not None for s in contents.samples)
+            if whole and not contents.damage:
+                return contents.end / whole
+        return USUAL_SAMPLE
 
     def read(self, row: dict[str, Any]) -> bytes:
-        return storage.read_bytes(row["url"], row["offset"], row["offset"] + row["n_bytes"])
+        if row["n_bytes"] <= 0:  # an empty range would ask a store for the whole file
+            return b""
+        start, n = row["offset"], row["n_bytes"]
+        url = self._files.url(row["location"])
+        data = (
+            self._unpacked.at(url, start, n) if row["row"] == 0 else storage.read_bytes(url, start, start + n)
+        )
+        if len(data) != n:
+            raise InputChanged(
+                f"{row['location']} holds {len(data)} of {n} bytes at byte {start}: it was changed"
+            )
+        return data
+
+    def check(self) -> None:
+        self._files.check()
+
+    def identity(self) -> dict[str, Any]:
+        found = files_identity(self._units or self.units())
+        return {**found, "caption_column": self._column} if self._column else found
 
 
-def _index_tar(f: IO[bytes], url: str) -> Iterator[dict[str, Any]]:
-    sample: dict[str, Any] = {}
-    damage = ""
-    end = 0
-    try:
-        with tarfile.open(fileobj=f, mode="r:") as tar:
-            for member in tar:
-                end = member.offset_data + (member.size + 511) // 512 * 512
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                key = f"{folder}/{stem}" if folder else stem  # unique in this tar; tars may number alike
-                if sample and (sample["key"] != key or extension.lower() in sample["extensions"]):
-                    yield _row(sample, url)
-                    sample = {}
-                sample = sample or {"key": key, "extensions": set()}
-                _add_member(sample, extension.lower(), member, tar)
-    except (tarfile.TarError, EOFError, OSError) as e:
-        damage = f"damaged_tar: {e}"
-    if sample and not damage:
-        yield _row(sample, url)
-    # A tar that was cut between two members parses without an error; only its missing end block tells.
-    if not damage:
-        f.seek(end)
-        if len(f.read(512)) < 512:
-            damage = "damaged_tar: no end-of-archive block"
-    if damage:
-        yield index_row(url.rsplit("/", 1)[-1], url, [], problem=damage)
+def _torn(contents: Contents) -> dict[str, str]:
+    """Key -> problem of the samples beside damage that lack their image or their captions."""
+    torn = {}
+    incomplete = {
+        s.key for s in contents.samples if s.image is None or (s.text is None and s.document is None)
+    }
+    for damage, keys in zip(contents.damage, contents.beside, strict=True):
+        torn.update({key: f"damaged_tar: {damage.detail}" for key in keys if key in incomplete})
+    return torn
 
 
-def _add_member(
-    sample: dict[str, Any], extension: str, member: tarfile.TarInfo, tar: tarfile.TarFile
-) -> None:
-    sample["extensions"].add(extension)
-    if extension in IMAGE_EXTENSIONS:
-        sample.setdefault("image", (member.offset_data, member.size))
-        return
-    if extension not in ("txt", "json"):
-        return
-    content = tar.extractfile(member)
-    data = content.read() if content else b""
-    if len(data) < member.size:
-        raise tarfile.ReadError("unexpected end of data")
-    text = data.decode("utf-8", errors="replace")
-    if extension == "txt":
-        sample["txt"] = text
-        return
-    try:
-        sample["json"] = json.loads(text)
-    except json.JSONDecodeError:
-        sample["bad_json"] = True
+class _Unpacked:
+    """Bytes of compressed tars; the last few stay open, since samples are read in order."""
+
+    def __init__(self, max_open: int = 2):
+        self._open: OrderedDict[str, tuple[IO[bytes], PlainBytes | Compressed]] = OrderedDict()
+        self._max_open = max_open
+        self._lock = threading.Lock()
+
+    def at(self, url: str, start: int, n: int) -> bytes:
+        with self._lock:
+            if url not in self._open:
+                self._open[url] = open_tar(url)
+                if len(self._open) > self._max_open:
+                    self._open.popitem(last=False)[1][0].close()
+            self._open.move_to_end(url)
+            return self._open[url][1].at(start, n)
 
 
-def _row(sample: dict[str, Any], url: str) -> dict[str, Any]:
-    captions = [sample["txt"]] if "txt" in sample else []
-    document = sample.get("json")
-    meta = document if isinstance(document, dict) else {}
-    for name in CAPTION_FIELDS:
-        value = meta.get(name)
-        captions += [value] if isinstance(value, str) else [v for v in value or [] if isinstance(v, str)]
-    problem = "" if "image" in sample else "no_image"
-    if not captions and sample.get("bad_json"):
-        problem = problem or "bad_json"
-    offset, n_bytes = sample.get("image", (-1, -1))
-    unique = list(dict.fromkeys(c.strip() for c in captions))
-    source_key = f"{url.rsplit('/', 1)[-1]}/{sample['key']}"
-    return index_row(source_key, url, unique, offset=offset, n_bytes=n_bytes, problem=problem)
+def load(settings: SourceSettings) -> WebDatasetSource:
+    return WebDatasetSource(settings)

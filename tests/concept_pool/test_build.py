@@ -7,8 +7,8 @@ import random
 import pyarrow.parquet as pq
 import pytest
 
-from concept_pool.build import count_corpus, write_index
-from concept_pool.captions import CaptionSettings, units
+from concept_pool.build import count_unit, write_index
+from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from tests.concept_pool.labelled import read_labelled
@@ -40,16 +40,24 @@ def captions_file(tmp_path):
     return tmp_path / "captions.json"
 
 
-def build(path, out, block_images, order=None):
-    source = CaptionSettings("coco", str(path), block_images=block_images)
-    parts = units(source)
+def images_of(path):
+    """(image id, captions), by rising id."""
+    images = {}
+    for row in json.loads(path.read_text())["annotations"]:
+        images.setdefault(row["image_id"], []).append(row["caption"])
+    return [(str(key), images[key]) for key in sorted(images)]
+
+
+def build(path, out, unit_images, order=None):
+    images = images_of(path)
+    parts = [images[i : i + unit_images] for i in range(0, len(images), unit_images)]
     numbers = list(range(len(parts)))
     if order is not None:
         random.Random(order).shuffle(numbers)
     out.mkdir(exist_ok=True)
-    counts = count_corpus(
-        source, [parts[i] for i in numbers], SETTINGS, lambda i: f"{out}/{numbers[i]:03d}.mentions"
-    )
+    counts = Counts(SETTINGS.max_examples)
+    for i in numbers:
+        counts.merge(count_unit(parts[i], SETTINGS, f"{out}/{i:03d}.mentions"))
     pool = ConceptPool.from_counts(counts, SETTINGS)
     pool.save(str(out))
     write_index([f"{out}/{i:03d}.mentions" for i in range(len(parts))], pool, f"{out}/index.parquet", 16)
@@ -80,11 +88,11 @@ def test_the_index_names_the_concepts_of_each_image(captions_file, tmp_path):
     assert all(image == sorted(set(image)) for image in ids)
 
 
+@pytest.mark.parity(1, 3)
 @pytest.mark.slow
-def test_the_captions_of_coco(tmp_path):  # parity 1, parity 3
+def test_the_captions_of_coco(tmp_path):
     path = shared_data() / "captions" / "coco_captions_val2017.json"
-    source = CaptionSettings("coco", str(path))
-    counts = count_corpus(source, units(source), PoolSettings(min_count=10))
+    counts = count_unit(images_of(path), PoolSettings(min_count=10))
     pool = ConceptPool.from_counts(counts, PoolSettings(min_count=10))
     assert counts.n_images == 5000
     assert 450 <= len(pool) <= 650

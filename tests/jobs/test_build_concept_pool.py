@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from concept_pool.captions import CaptionSettings
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from jobs.build_concept_pool import MERGE_WIDTH, ConceptPoolJob, build_concept_pool, main
+from pipeline.sources import SourceSettings
 from tests.concept_pool.labelled import read_labelled
 
 FILES = ("concepts.parquet", "rejected.parquet", "pool.json", "caption_index.parquet")
@@ -43,7 +43,12 @@ def test_the_command(captions, tmp_path, capsys):
 
 
 def test_wrong_settings_are_one_line(tmp_path, capsys):
-    for arguments in (["--source.kind", "cocoo"], ["--pool.min_count", "0"], ["--nonsense", "1"], []):
+    for arguments in (
+        ["--source.kind", "cocoo"],
+        ["--pool.min_count", "0"],
+        ["--nonsense", "1"],
+        ["--source.captions", "x"],
+    ):
         with pytest.raises(SystemExit) as error:
             main(arguments)
         assert error.value.code == 2
@@ -51,7 +56,8 @@ def test_wrong_settings_are_one_line(tmp_path, capsys):
 
 
 def test_missing_captions_are_one_line(tmp_path, capsys):
-    assert main(["--source.captions", str(tmp_path / "none.json"), "--out", str(tmp_path / "out")]) == 1
+    missing = str(tmp_path / "none.json")
+    assert main(["--source.kind", "coco", "--source.captions", missing, "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "none.json" in error
     assert len(error.strip().splitlines()) == 1
@@ -62,6 +68,8 @@ def test_as_a_script(captions, tmp_path):
     command = [
         sys.executable,
         "jobs/build_concept_pool.py",
+        "--source.kind",
+        "coco",
         "--source.captions",
         captions,
         "--out",
@@ -73,12 +81,13 @@ def test_as_a_script(captions, tmp_path):
 
 @pytest.mark.ray
 def test_ray_and_local_give_equal_bytes(captions, tmp_path, ray_instance):
-    source = CaptionSettings("coco", captions, block_images=4)
-    assert len(read_labelled()) / 3 / 4 > 2 * MERGE_WIDTH  # a tree of more than one level
+    for i, row in enumerate(read_labelled()[: 2 * MERGE_WIDTH + 3]):  # a tree of more than one level
+        (tmp_path / f"{i:02d}.txt").write_text(f"{row.caption}\na dog and a cat\n")
+    source = SourceSettings("text", urls=str(tmp_path / "*.txt"))
     settings = PoolSettings(min_count=2)
     jobs = [
         ConceptPoolJob(str(tmp_path / "ray"), "ray", True, source, settings),
-        ConceptPoolJob(str(tmp_path / "local"), "local", True, CaptionSettings("coco", captions), settings),
+        ConceptPoolJob(str(tmp_path / "local"), "local", True, source, settings),
     ]
     for job in jobs:
         build_concept_pool(job)

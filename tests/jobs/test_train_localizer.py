@@ -13,8 +13,8 @@ from pipeline.localizers.set_shape import SetShape
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.networks.weights_files import parse
 from training.localizers.augment import AugmentSettings
-from training.localizers.run import Worker, train
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings, validate
+from training.localizers.train import Worker, train
 
 SETTINGS = LocalizerTrainingSettings(
     kind="dn-detr",

@@ -37,6 +37,7 @@ def slow_probabilities(
     return [w / sum(weights) for w in weights]
 
 
+@pytest.mark.parity(19, 20, 24)
 @given(
     regions=st.integers(0, 5),
     concepts=st.integers(1, 12),
@@ -47,7 +48,7 @@ def slow_probabilities(
     seed=st.integers(0, 5),
 )
 @settings(max_examples=60, deadline=None)
-def test_it_is_the_definition(regions, concepts, k, policy, mentioned, tau, seed):  # parity 19, 20, 24
+def test_it_is_the_definition(regions, concepts, k, policy, mentioned, tau, seed):
     mentioned = sorted(i for i in mentioned if i < concepts)
     s = AlignSettings(policy=policy, tau=tau, top_k=k)
     v, e = vectors(regions, seed), vectors(concepts, seed + 100)
@@ -111,7 +112,8 @@ def test_a_batch_equals_its_images(counts, seed):
         np.testing.assert_allclose(got.topk_probs, alone.topk_probs, rtol=1e-5)
 
 
-def test_scaling_an_embedding_changes_nothing():  # parity 25
+@pytest.mark.parity(25)
+def test_scaling_an_embedding_changes_nothing():
     v, e = vectors(4, 0), vectors(6, 1)
     once, scaled = align(v, e, [], POOL), align(v * 7, e * 0.01, [], POOL)
     assert once.topk_ids.tolist() == scaled.topk_ids.tolist()

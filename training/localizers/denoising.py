@@ -8,7 +8,7 @@ import torch
 
 from pipeline.localizers.dab_detr import NO_OBJECT, OBJECT
 from pipeline.localizers.set_network import Denoising, SetPrediction
-from training.localizers.denoising_settings import DenoisingSettings
+from training.localizers.settings import DenoisingSettings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pipeline.localizers.set_network import Denoising, corners
 from pipeline.localizers.set_predictors import build
 from pipeline.localizers.set_shape import SetShape
 from training.localizers.denoising import denoising_queries, hidden_pairs, noise_boxes
-from training.localizers.denoising_settings import DenoisingSettings
+from training.localizers.settings import DenoisingSettings
 
 SHAPE = SetShape(
     queries=6, short_side=64, width=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=3

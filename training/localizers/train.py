@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import storage
 from pipeline.localizers.network import NetworkLocalizer, Proposer
 from training.localizers.average_recall import average_recall, propose_all
 from training.localizers.batches import Mixture
 from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
-from training.localizers.loop import Trainer, replace_file
-from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings
+from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings, check_sources
 from training.localizers.tasks import RpnLiteTask, Task
+from training.localizers.trainer import Trainer
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -84,7 +85,8 @@ def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -
     Worker 0 measures, reports and writes; the others only train.
     """
     torch.set_num_threads(settings.threads)
-    out = Path(settings.out).expanduser()
+    check_sources(settings.data)
+    out = Path(storage.local_folder(settings.out, "out"))
     out.mkdir(parents=True, exist_ok=True)
     task = _task(settings)
     task.network.to(worker.device)
@@ -108,7 +110,7 @@ def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -
         report(step, numbers)
         if last or step % settings.checkpoint_every == 0:
             trainer.save(out / CHECKPOINT)
-            replace_file(out / WEIGHTS, task.weights(trainer.averaged))
+            storage.write_bytes(str(out / WEIGHTS), task.weights(trainer.averaged))
     return out / WEIGHTS
 
 
