@@ -45,8 +45,8 @@ CODE = {
     "concept_pool": ("",),
     "world": ("",),
     "pipeline": (
-        "sources", "localizers", "teachers", "networks", "stages", "align.py", "images.py", "coco.py", "rejects.py",
-        "planning.py", "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+        "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
+        "coco.py", "rejects.py", "planning.py", "refine.py", "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     ),
 }  # fmt: skip
 

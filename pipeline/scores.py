@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SCORES = ("probability", "objectness")
+from pipeline.settings import SCORES, AlignSettings
 
 #: Why a region is or is not a pair: the values of the `kept` array (docs/format.md).
 KEPT, BELOW_SCORE, TOO_SMALL, AREA, ASPECT, DUPLICATE, NOTHING_NAMED = range(7)
@@ -81,12 +81,22 @@ def pair_scores(
     return score.astype(np.float32)
 
 
+def objectness_of(settings: AlignSettings) -> Objectness:
+    """The calibration that the settings name."""
+    return Objectness(settings.objectness_scale, settings.objectness_offset)
+
+
+def rules_of(settings: AlignSettings) -> RegionRules:
+    """The region rules that the settings name."""
+    return RegionRules(settings.min_side_px, settings.min_area, settings.max_area, settings.max_aspect)
+
+
 @dataclass(frozen=True)
 class RegionRules:
     """What a region must be to become a pair, whatever its label; the defaults let everything through.
 
-    min_side_px: the shorter side in pixels of the upright image. min_area, max_area: share of the image. max_aspect: the longer side by
-    the shorter one, in pixels; 0: any.
+    min_side_px: the shorter side in pixels of the upright image. min_area, max_area: share of the image. max_aspect: the
+    longer side by the shorter one, in pixels; 0: any.
     """
 
     min_side_px: float = 0.0
@@ -94,15 +104,10 @@ class RegionRules:
     max_area: float = 1.0
     max_aspect: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.min_side_px < 0:
-            raise ValueError(f"align.min_side_px: must be at least 0, is {self.min_side_px}")
-        if not 0 <= self.min_area <= self.max_area <= 1:
-            raise ValueError(
-                f"align.min_area, align.max_area: must be 0 <= {self.min_area} <= {self.max_area} <= 1"
-            )
-        if self.max_aspect != 0 and self.max_aspect < 1:
-            raise ValueError(f"align.max_aspect: must be 0 (any) or at least 1, is {self.max_aspect}")
+    @property
+    def any(self) -> bool:
+        """Whether any region could break them."""
+        return self != RegionRules()
 
     def reasons(self, boxes_xyxy_norm: np.ndarray, width: int, height: int) -> np.ndarray:
         """uint8 [R]: KEPT, or the first rule that the region breaks. width, height: pixels of the upright image."""
@@ -123,7 +128,7 @@ class RegionRules:
 def keep_reasons(
     scores: np.ndarray,
     labels: np.ndarray,
-    boxes_xyxy_norm: np.ndarray,
+    boxes_xyxy_norm: np.ndarray | None,
     threshold: float,
     by_rules: np.ndarray | None = None,
     duplicate_iou: float = 0.0,
@@ -131,16 +136,18 @@ def keep_reasons(
 ) -> np.ndarray:
     """uint8 [R], the `kept` array: why each region of one image is a pair (KEPT = 0) or not.
 
-    scores: float [R]; above `threshold` (strictly) a region is kept. by_rules: `RegionRules.reasons`. duplicate_iou: of
-    kept regions with one label that overlap by more than this, only the best-scored stays; 0: all stay.
-    nothing_named: the captions name no concept, and the label policy needs one. The order of the reasons, where several
-    hold: nothing named, too small, area, aspect, below score, duplicate.
+    scores: float [R]; above `threshold` (strictly) a region is kept. boxes_xyxy_norm: float32 [R, 4], read with
+    `duplicate_iou` only. by_rules: `RegionRules.reasons`. duplicate_iou: of kept regions with one label that overlap by
+    more than this, only the best-scored stays; 0: all stay. nothing_named: the captions name no concept, and the label
+    policy needs one. The order of the reasons, where several hold: nothing named, too small, area, aspect, below score,
+    duplicate.
     """
     if nothing_named:
         return np.full(len(scores), NOTHING_NAMED, np.uint8)
     found = np.zeros(len(scores), np.uint8) if by_rules is None else by_rules.astype(np.uint8)
     found = np.where((found == KEPT) & ~(np.asarray(scores) > threshold), np.uint8(BELOW_SCORE), found)
     if duplicate_iou > 0:
+        assert boxes_xyxy_norm is not None
         found[duplicates(boxes_xyxy_norm, labels, scores, found == KEPT, duplicate_iou)] = DUPLICATE
     return found
 

@@ -22,8 +22,9 @@ class Statistics:
 
     rows: int64 [K], the concepts that the shard's captions name, rising, then C for background. gradient: float32
     [K, D], sum of (target - probability) * embedding; bias: float32 [K], sum of (target - probability). regions: how
-    many. background: their summed background targets, before coverage. loss: summed cross-entropy of the targets. agreeing, compared: of the
-    named concepts that were compared with another image (`agreement`), how many the own image shows better.
+    many. background: their summed background targets, before coverage. loss: summed cross-entropy of the targets.
+    agreeing, compared: of the named concepts that were compared with another image (`agreement`), how many the own image
+    shows better.
     """
 
     rows: np.ndarray
@@ -87,7 +88,7 @@ def _targets(
     fade: float,
     settings: CorpusSettings,
 ) -> tuple[np.ndarray, float]:
-    """What the regions should be called, float32 [R, K + 1], rows summing to 1; and the background's mass before coverage."""
+    """What the regions should be called, float32 [R, K + 1], rows summing to 1; and background's mass before coverage."""
     if fade > 0:
         said = text_logits(block.embeddings, text[block.candidates], tau)
         said[:, -1] += prior

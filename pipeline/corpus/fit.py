@@ -26,8 +26,11 @@ LEAST_AGREEMENT = 0.6
 
 @dataclass(frozen=True)
 class Round:
-    """What a round found: the mean loss of a region, the share of all targets that is background, and how often an image shows
-    what its captions name better than another image does (0.5: the captions might be anybody's; NaN: nothing to compare)."""
+    """What a round found.
+
+    loss: mean of a region. background: share of all targets. agreement: how often an image shows what its captions name
+    better than another image does (0.5: the captions might be anybody's; NaN: there was nothing to compare).
+    """
 
     loss: float
     background: float

@@ -17,8 +17,8 @@ from pipeline.corpus.expectation import NEVER
 class Labels:
     """Labels of R regions; k as asked for, at most C.
 
-    ids: int64 [R, k], concepts by falling probability, ties by rising id. probabilities: float32 [R, k], given that there is an
-    object. background: float32 [R], the probability that there is none.
+    ids: int64 [R, k], concepts by falling probability, ties by rising id. probabilities: float32 [R, k], given that there
+    is an object. background: float32 [R], the probability that there is none.
     """
 
     ids: np.ndarray
@@ -37,8 +37,9 @@ def label(
 ) -> Labels:
     """Labels the regions of images together.
 
-    embeddings: unit float32 [R, D]; objectness: float32 [R], raw; counts: regions of each image, summing to R. mentioned: the concepts that
-    each image's captions name; all others are `damping` times as likely (in an image that names none, all are equally so).
+    embeddings: unit float32 [R, D]; objectness: float32 [R], raw; counts: regions of each image, summing to R. mentioned:
+    the concepts that each image's captions name; all others are `damping` times as likely (in an image that names none,
+    all are equally so).
     """
     logits = classifier.logits(embeddings)
     concepts, background = logits[:, :-1], logits[:, -1] - classifier.objectness.logit(objectness)

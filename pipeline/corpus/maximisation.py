@@ -19,8 +19,10 @@ BIAS_RATE = 0.1
 
 @dataclass
 class Moments:
-    """Adam's running moments: of the weights float32 [C + 1, D] (columns 0 .. D - 1) and the bias (column D), and how often each row moved,
-    int64 [C + 1]. A row that no caption of a step names does not move, and its moments do not decay."""
+    """Adam's running moments of weights and biases (column D), float32 [C + 1, D + 1], and how often each row moved.
+
+    steps: int64 [C + 1]. A row that no caption of a step names does not move, and its moments do not decay.
+    """
 
     first: np.ndarray
     second: np.ndarray

@@ -1,4 +1,4 @@
-"""What the corpus pass needs of a shard: region embeddings, objectness, and the concepts that each image's captions name."""
+"""What the corpus pass needs of a shard: region embeddings, objectness, and what each image's captions name."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class ShardRegions:
 class Block:
     """Up to `BLOCK_IMAGES` images, each with a region or more.
 
-    embeddings: float32 [R, D]. objectness: float32 [R]. image: int [R], rising. starts: int [N], first region of each image.
-    candidates: int64 [K], the concepts that any of the images' captions name, rising. named: bool [N, K].
+    embeddings: float32 [R, D]. objectness: float32 [R]. image: int [R], rising. starts: int [N], first region of each
+    image. candidates: int64 [K], the concepts that any of the images' captions name, rising. named: bool [N, K].
     """
 
     embeddings: np.ndarray

@@ -25,8 +25,8 @@ class CorpusSettings:
     rounds: int = 12
     steps_per_round: int = 4
     shards_per_step: int = 8
-    damping: float = 0.05
-    coverage: float = 1.5
+    damping: float = 0.1
+    coverage: float = 2.0
     learning_rate: float = 0.065
     background: bool = True
     objectness_prior: bool = True
