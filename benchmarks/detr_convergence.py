@@ -30,12 +30,11 @@ from pipeline.localizers.set_shape import SetShape
 from training.localizers.augment import AugmentSettings
 from training.localizers.average_recall import average_recall
 from training.localizers.batches import Mixture
-from training.localizers.denoising_settings import DenoisingSettings
 from training.localizers.examples import Example, InMemory, SceneBoxes
-from training.localizers.loop import Trainer
 from training.localizers.matching import instability, match
 from training.localizers.set_task import SetTask, relative_centres
-from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings
+from training.localizers.settings import BoxDataSettings, DenoisingSettings, LocalizerTrainingSettings
+from training.localizers.trainer import Trainer
 from world.scenes import KINDS
 
 KINDS_COMPARED = ("detr", "dab-detr", "dn-detr")

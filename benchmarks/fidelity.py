@@ -8,8 +8,8 @@ untrained student (p uniform), `all_bias_nats` for the near student over all reg
 that a region takes in the .npz: box, objectness, kept, ids, probabilities, residual (or box, objectness, kept and the
 embedding).
 
-Data: synthetic scenes with the shapes teacher and the pool of their captions (configs/demo.yaml); captioned COCO photos
-with the photo teacher and the 1000 most frequent concepts of COCO's captions (configs/photos.yaml; needs ../shared/data,
+Data: synthetic scenes with the shapes teacher and the pool of their captions (`--config demo`); captioned COCO photos
+with the photo teacher and the 1000 most frequent concepts of COCO's captions (`--config photos`; needs ../shared/data,
 else left out).
 """
 
@@ -30,6 +30,7 @@ from concept_pool.embed import embed_pool
 from concept_pool.parse import Parser
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
+from jobs.arguments import config_file
 from pipeline import localizers, teachers
 from pipeline.align import AlignSettings, top_of
 from pipeline.images import decode
@@ -184,8 +185,8 @@ def captions_by_image(file: Path, limit: int = -1) -> dict[int, list[str]]:
 
 
 def preset(name: str) -> AlignSettings:
-    """How `configs/`name`.yaml` aligns."""
-    document = yaml.safe_load((Path(__file__).parents[1] / "configs" / f"{name}.yaml").read_text())
+    """How `--config NAME` aligns."""
+    document = yaml.safe_load(Path(config_file(name)).read_text())
     return AlignSettings(**document["align"])
 
 

@@ -10,7 +10,7 @@ process. A row a setting:
   kl_nats                       mean KL(plain || setting) over all regions
   speed                         seconds of the plain tower / of this one: images a second gained
 
-`photo`: the shipped weights, the captions' own pool and the preset of configs/photos.yaml. Other names are open_clip
+`photo`: the shipped weights, the captions' own pool and the preset of jobs/configs/photos.yaml. Other names are open_clip
 models with random weights: they know nothing and their regions lie in one narrow cone, so the concepts are 200 random
 directions in which these very regions differ, and tau is a fifth of the spread of the cosines, far below any that is used.
 Near-ties are everywhere, and each setting looks worse than with trained weights. Padding

@@ -10,20 +10,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+import storage
 from concept_pool.count import Counts, tails
 from concept_pool.lexicon import Lexicon, read_names
 from concept_pool.settings import PoolSettings
 
-POOL_VERSION = 1
+POOL_VERSION = 2
 _STRINGS = pa.list_(pa.field("item", pa.string(), nullable=False))
 
 #: One row a concept. The classes are the first rows: `concept_id` is the row number, by falling `n_images`,
@@ -72,7 +73,7 @@ class ConceptPool:
             for alias in reversed(aliases)
         }
         self._ids.update({name: i for i, name in enumerate(self.names)})
-        self.hash = _content_hash(self.table, len(self.names))
+        self.hash = _content_hash(self.table, len(self.names), sorted(self.opaque))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -128,39 +129,91 @@ class ConceptPool:
         return sorted(ids)
 
     def save(self, url: str) -> None:
-        """Write concepts.parquet, rejected.parquet and, last, pool.json into the folder `url`; equal pools,
-        equal bytes.
+        """Write concepts.parquet, rejected.parquet and, last, pool.json into the folder `url`; equal pools, equal bytes.
+
+        A pool.json of another pool is removed first, so that a save that is killed leaves no pool rather than a
+        mixture of two.
         """
-        fs, root = fsspec.core.url_to_fs(url)
-        fs.makedirs(root, exist_ok=True)
+        files = {}
         for name, table in (("concepts.parquet", self.table), ("rejected.parquet", self.rejected)):
             sink = io.BytesIO()
             pq.write_table(table, sink, compression="zstd")
-            _replace(fs, f"{root}/{name}", sink.getvalue())
+            files[name] = sink.getvalue()
         description = {"pool_version": POOL_VERSION, "hash": self.hash, "n_classes": len(self), **self.about}
-        _replace(fs, f"{root}/pool.json", (json.dumps(description, indent=2, sort_keys=True) + "\n").encode())
+        text = (json.dumps(description, indent=2, sort_keys=True) + "\n").encode()
+        last = storage.join(url, "pool.json")
+        if _read_if_there(last) not in (None, text):
+            storage.remove(last)
+        for name, data in files.items():
+            storage.write_bytes(storage.join(url, name), data)
+        storage.write_bytes(last, text)
 
     @classmethod
     def load(cls, url: str) -> ConceptPool:
-        """The pool that `save` wrote. ValueError if its content is not what the hash in pool.json says."""
-        fs, root = fsspec.core.url_to_fs(url)
+        """The pool that `save` wrote. FileNotFoundError if there is none, ValueError, naming the file, if one of its
+        files is damaged or is not what the hash in pool.json says.
+        """
+        about = _description(url)
+        expected = about.pop("hash")
+        about.pop("pool_version")
+        about.pop("n_classes", None)
         tables = []
         for name, schema in (("concepts.parquet", CONCEPTS), ("rejected.parquet", REJECTED)):
-            with fs.open(f"{root}/{name}", "rb") as file:
-                tables.append(pq.read_table(file).cast(schema))
-        with fs.open(f"{root}/pool.json", "rb") as file:
-            about = json.loads(file.read())
-        version, expected, _ = about.pop("pool_version"), about.pop("hash"), about.pop("n_classes")
-        if version != POOL_VERSION:
-            raise ValueError(
-                f"{url} is a concept pool of version {version}; this code reads version {POOL_VERSION}"
-            )
+            file = storage.join(url, name)
+            try:
+                tables.append(_as_schema(storage.read_table(file), schema))
+            except FileNotFoundError:
+                raise FileNotFoundError(f"{storage.redacted(url)} is a concept pool without {name}") from None
+            except pa.ArrowException as error:
+                raise ValueError(
+                    f"{storage.redacted(file)}: not a table of a concept pool: {error}"
+                ) from None
         pool = cls(tables[0], tables[1], about)
         if pool.hash != expected:
             raise ValueError(
-                f"{url}: concepts.parquet does not have the hash that pool.json names ({expected})"
+                f"{storage.redacted(url)}: concepts.parquet does not have the hash that pool.json names ({expected})"
             )
         return pool
+
+
+def _read_if_there(url: str) -> bytes | None:
+    try:
+        return storage.read_bytes(url)
+    except FileNotFoundError:
+        return None
+
+
+def _description(url: str) -> dict[str, Any]:
+    """pool.json, checked as far as `load` needs it."""
+    file = storage.join(url, "pool.json")
+    data = _read_if_there(file)
+    shown = storage.redacted(url)
+    if data is None:
+        raise FileNotFoundError(f"{shown} is no concept pool: it has no pool.json")
+    try:
+        about = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{storage.redacted(file)}: not valid JSON; the pool is damaged") from None
+    if not isinstance(about, dict) or not {"pool_version", "hash"} <= about.keys():
+        raise ValueError(f"{storage.redacted(file)}: not the description of a concept pool")
+    if about["pool_version"] != POOL_VERSION:
+        raise ValueError(
+            f"{shown} is a concept pool of version {about['pool_version']}; this code reads version {POOL_VERSION}"
+        )
+    opaque = about.get("opaque", [])
+    if not isinstance(opaque, list) or not all(isinstance(name, str) for name in opaque):
+        raise ValueError(f"{storage.redacted(file)}: opaque is not a list of names")
+    return about
+
+
+def _as_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with exactly this schema. Raises ArrowInvalid for other columns, types or nulls."""
+    if table.column_names != schema.names:
+        raise pa.ArrowInvalid(f"its columns are {', '.join(table.column_names)[:200]}")
+    table = table.cast(schema)
+    if any(column.null_count for column in table.columns):
+        raise pa.ArrowInvalid("it holds nulls")
+    return table
 
 
 def concept_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
@@ -178,24 +231,33 @@ def _aliases_by_name(aliases: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def _content_hash(table: pa.Table, n_classes: int) -> str:
-    digest = hashlib.sha256(f"concept pool {POOL_VERSION} {n_classes}\n".encode())
-    for batch in table.to_batches(max_chunksize=65536):
-        for row in batch.to_pylist():
-            digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode() + b"\n")
+def _content_hash(table: pa.Table, n_classes: int, opaque: Sequence[str]) -> str:
+    """sha256 over everything that decides ids: all columns, and the names that are no kind of their last word.
+
+    Columns are hashed as their values and lengths, so that chunks, offsets and Arrow's version do not matter.
+    """
+    head = json.dumps(["concept pool", POOL_VERSION, n_classes, table.num_rows, list(opaque)])
+    digest = hashlib.sha256(head.encode())
+    for name in CONCEPTS.names:
+        digest.update(name.encode() + b"\0")
+        column = table[name].combine_chunks()
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        for array in chunks:
+            _hash_array(digest, array)
     return digest.hexdigest()
 
 
-def _replace(fs: Any, path: str, content: bytes) -> None:
-    """Write a file as a whole: a local one under another name first (an object store's PUT is atomic by
-    itself).
-    """
-    if "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        fs.pipe_file(path, content)
-        return
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _hash_array(digest: Any, array: pa.Array) -> None:
+    if pa.types.is_list(array.type):
+        _hash_array(digest, pc.list_value_length(array))
+        _hash_array(digest, array.flatten())
+    elif pa.types.is_string(array.type):
+        _hash_array(digest, pc.binary_length(array))
+        if len(array):
+            offsets = np.frombuffer(array.buffers()[1], np.int32)[
+                array.offset : array.offset + len(array) + 1
+            ]
+            digest.update(memoryview(array.buffers()[2] or b"")[offsets[0] : offsets[-1]])
+    else:
+        values = array.to_numpy(zero_copy_only=False)
+        digest.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes())

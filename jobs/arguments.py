@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser
+
+from jobs.printable import printable
 
 S = TypeVar("S")
+
+#: The configurations that come with the project: `--config NAME`.
+CONFIGS = Path(__file__).parent / "configs"
 
 
 class _OneLineErrors(ArgumentParser):
     """An argument parser whose errors are one line on stderr and exit code 2."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        line = " ".join(str(message).split())
+        line = printable(" ".join(str(message).split()))
         print(f"{self.prog}: {line}  (--help lists every key)", file=sys.stderr)
         raise SystemExit(2)
+
+
+class _ConfigByName(ActionConfigFile):
+    """`--config` with `config_file`."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, cfg, config_file(values), option_string)
+
+
+def config_file(name: str) -> str:
+    """The file that `--config` means: the one at that path, else the project's configuration of that name."""
+    own = CONFIGS / f"{name}.yaml"
+    return str(own) if not Path(name).is_file() and own.parent == CONFIGS and own.is_file() else name
+
+
+def config_names() -> list[str]:
+    """The configurations that come with the project."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def parse(
@@ -27,14 +51,18 @@ def parse(
     description: str = "",
     validate: Callable[[S], None] | None = None,
 ) -> S:
-    """Parses `--config FILE` and `--KEY VALUE` (nested keys with dots) into `settings_type`.
+    """Parses `--config NAME_OR_FILE` and `--KEY VALUE` (nested keys with dots) into `settings_type`.
 
     Files and flags apply in the order given, later ones win. `--help` shows each key with its default and the line
     its dataclass' `Attributes:` section gives it; `--print_config` prints the resolved settings as YAML.
     `validate` raises ValueError("key: what is wrong"). Any error is one line on stderr and SystemExit(2).
     """
     parser = _OneLineErrors(description=description, print_config="--print_config")
-    parser.add_argument("--config", action="config", help="YAML file of settings, e.g. configs/demo.yaml")
+    parser.add_argument(
+        "--config",
+        action=_ConfigByName,
+        help=f"YAML file of settings, or one that comes with the project: {', '.join(config_names())}",
+    )
     parser.add_class_arguments(settings_type, nested_key=None)
     values = parser.parse_args(argv)
     try:  # a dataclass may refuse a value of its own as `validate` refuses a combination

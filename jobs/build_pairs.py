@@ -1,7 +1,7 @@
 """Captioned images in, verified WebDataset shards of region-text pairs out.
 
-    ray job submit --working-dir . -- python jobs/build_pairs.py --config configs/demo.yaml --out /data/demo
-    python jobs/build_pairs.py --config configs/photos.yaml --runtime local --out /data/photos ...
+    ray job submit --working-dir . -- python jobs/build_pairs.py --config demo --out /data/demo
+    python jobs/build_pairs.py --config photos --runtime local --out /data/photos ...
 
 Without any argument it builds the demo. The same command again goes on where it stopped. Exit codes: 0 complete;
 1 samples lost or more rejects than the budget; 2 a setting is wrong or the folder was made with other settings.
@@ -12,22 +12,24 @@ from __future__ import annotations
 import os
 import re
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.arguments import parse
 from jobs.outcome import outcome
-from pipeline.build import Runner, build
 from pipeline.settings import BuildSettings
 
-DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+if TYPE_CHECKING:
+    from pipeline.build import Runner
 
 
 def main(argv: list[str] | None = None) -> int:
-    argv = (sys.argv[1:] if argv is None else argv) or ["--config", str(DEMO)]
+    argv = (sys.argv[1:] if argv is None else argv) or ["--config", "demo"]
     argv = [
         re.sub(r"^--pool(?=$|=)", "--pool.path", argument) for argument in argv
     ]  # the pool's other settings are --pool.KEY
     settings = parse(BuildSettings, argv, description=__doc__ or "", validate=check)
+    from pipeline.build import build  # only now: `--help` is to start without the models' libraries
+
     return outcome("build_pairs.py", lambda: (settings.out, build(settings, runner(settings))))
 
 

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import storage
-from pipeline.build import Incomplete, Refused
+from jobs.printable import Printable, printable
+from pipeline.dataset.claim import Refused
+from pipeline.dataset.finish import Incomplete
 
 
 def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int:
     """Makes a dataset, with the log on stdout, and prints its report or, on stderr, why there is none.
 
-    make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost or more rejects than the
-    budget; 2 a setting is wrong or the folder was made with other settings.
+    make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost, more rejects than the
+    budget, or a disk or network failed; 2 a setting is wrong or the folder was made with other settings.
     """
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
     )
     try:
         out, summary = make()
@@ -27,15 +29,21 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
             "the folder was made with something else; use another one, or the same settings:", file=sys.stderr
         )
         for line in e.differences:
-            print(f"  {line}", file=sys.stderr)
+            print(printable(f"  {line}"), file=sys.stderr)
         return 2
     except Incomplete as e:
-        print(f"incomplete: {e}", file=sys.stderr)
+        print(printable(f"incomplete: {e}"), file=sys.stderr)
         return 1
-    except (ValueError, FileNotFoundError) as e:
-        print(f"{program}: {e}", file=sys.stderr)
+    except storage.ClaimLost as e:
+        print(printable(f"{program}: {e}"), file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as e:
+        print(printable(f"{program}: {e}"), file=sys.stderr)
         return 2
-    print(report(out, summary))
+    except OSError as e:  # a disk or a network that failed for longer than it is retried
+        print(printable(f"{program}: {type(e).__name__}: {e}"), file=sys.stderr)
+        return 1
+    print(printable(report(out, summary)))
     return 0
 
 
@@ -47,7 +55,7 @@ def report(out: str, summary: dict[str, Any]) -> str:
     share = f"{100 * summary['n_pairs'] / max(1, summary['n_regions']):.0f} %"
     return "\n".join(
         [
-            f"shards     {summary['n_shards']} in {storage.join(storage.absolute(out), 'shards')}, {size}",
+            f"shards     {summary['n_shards']} in {storage.absolute(out)}, {size}",
             f"images     {summary['n_samples']} written of {summary['n_read']} read",
             f"regions    {summary['n_regions']}",
             f"pairs      {summary['n_pairs']} ({share} of the regions)",

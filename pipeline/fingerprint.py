@@ -45,9 +45,9 @@ CODE = {
     "concept_pool": ("",),
     "world": ("",),
     "pipeline": (
-        "sources", "localizers", "teachers", "networks", "stages", "align.py", "images.py", "rejects.py",
-        "orientation.py", "coco.py", "planning.py",
-        "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+        "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
+        "orientation.py", "coco.py", "rejects.py", "planning.py", "refine.py", "dataset/records.py",
+        "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     ),
 }  # fmt: skip
 

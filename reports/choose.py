@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import storage
 from pipeline.dataset import Dataset, Sample, ShardRow
+from pipeline.dataset.random_access import ShardIndex, parse_index
 
 
 def spread(shards: Sequence[ShardRow], n: int) -> list[tuple[ShardRow, int]]:
@@ -27,21 +28,37 @@ def spread(shards: Sequence[ShardRow], n: int) -> list[tuple[ShardRow, int]]:
 
 def read(dataset: Dataset, chosen: Sequence[tuple[ShardRow, int]]) -> Iterator[Sample]:
     """The samples at these places, shard by shard: an index a shard and a byte range a sample are read, never a tar."""
-    places: dict[int, list[int]] = {}
-    numbers = {shard.name: i for i, shard in enumerate(dataset.shards)}
+    places: dict[str, list[int]] = {}
     for shard, position in chosen:
-        places.setdefault(numbers[shard.name], []).append(position)
-    for number, positions in places.items():
-        index = dataset.shard_index(number)
-        for position in positions:
-            offsets = index.offsets[position].tolist()
-            start = min(offsets)
-            data = storage.read_bytes(dataset.shards[number].url, start, max(offsets))
-            image, meta, arrays = (
-                data[a - start : b - start] for a, b in zip(offsets[::2], offsets[1::2], strict=True)
-            )
-            key = index.keys[position].decode("ascii")
-            yield Sample.parse(key, {"image": image, "json": meta, "npz": arrays})
+        places.setdefault(shard.name, []).append(position)
+    for shard in dataset.shards:
+        if shard.name in places:
+            index = _index(shard)
+            for position in places[shard.name]:
+                yield from _range(shard, index, position, position + 1)
+
+
+def read_first(shard: ShardRow, n: int, max_bytes: int) -> Iterator[Sample]:
+    """The first samples of a shard, at most `n` and at least one, in one byte range of about `max_bytes` at most."""
+    index = _index(shard)
+    ends = index.offsets.max(axis=1)
+    fitting = int((ends - index.offsets[0].min() <= max_bytes).sum())
+    yield from _range(shard, index, 0, max(1, min(n, fitting)))
+
+
+def _index(shard: ShardRow) -> ShardIndex:
+    return parse_index(storage.read_bytes(shard.index_url), shard)
+
+
+def _range(shard: ShardRow, index: ShardIndex, first: int, stop: int) -> Iterator[Sample]:
+    """Samples first .. stop - 1 of a shard, which lie side by side in it."""
+    start = int(index.offsets[first].min())
+    data = storage.read_bytes(shard.url, start, int(index.offsets[stop - 1].max()))
+    for position in range(first, stop):
+        spans = (index.offsets[position].reshape(3, 2) - start).tolist()
+        image, meta, arrays = (data[a:b] for a, b in spans)
+        key = index.keys[position].decode("ascii")
+        yield Sample.parse(key, {"image": image, "json": meta, "npz": arrays})
 
 
 def plain(text: str, length: int) -> str:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import socket
 import threading
 import time
 import uuid
@@ -26,6 +25,7 @@ from storage.atomic import store_clock, write_bytes, write_new
 from storage.files import CLAIM, read_bytes, remove, stat
 from storage.listings import entries
 from storage.location import absolute, join, redacted
+from storage.processes import machine, me, pid_started
 
 log = logging.getLogger(__name__)
 CLAIM_FILE = f"{CLAIM}.json"
@@ -64,7 +64,7 @@ class Claim:
         self._lost = ""
         self._last_beat = time.monotonic()
         self._stop = threading.Event()
-        weakref.finalize(self, self._stop.set)
+        weakref.finalize(self, _dropped, self._stop, (self._pid, token))
         self._thread = threading.Thread(
             target=_beat, args=(weakref.ref(self), self._stop), name="claim", daemon=True
         )
@@ -81,7 +81,7 @@ class Claim:
         token = uuid.uuid4().hex
         document = {
             **owner,
-            **_me(),
+            **me(),
             "token": token,
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
@@ -233,6 +233,12 @@ def _tidy(folder: str, token: str) -> None:
             remove(join(folder, name))
 
 
+def _dropped(stop: threading.Event, held: tuple[int, str]) -> None:
+    """A claim that nobody refers to any more: no more heartbeats, and this process no longer holds it."""
+    stop.set()
+    _HELD.discard(held)
+
+
 def _beat(claim: weakref.ref[Claim], stop: threading.Event) -> None:
     while not stop.wait(CLAIMS.beat_s):
         held = claim()
@@ -260,44 +266,12 @@ def _refusal(folder: str, current: dict[str, Any], age: float) -> str:
     return f"{redacted(folder)}: {_name(current)} writes here{since}, {beat}; wait for it, or stop it first"
 
 
-def _me() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": pid, "pid_started": _pid_started(pid)}
-
-
-def _machine() -> str:
-    """One boot of one machine, and one space of process ids on it (containers have their own)."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-        return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
-    return f"{socket.gethostname()} {uuid.getnode()}"
-
-
-def _pid_started(pid: int) -> str | None:
-    """When a process started, in ticks since the boot; None if it is not there, "" where the system does not say."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            state, *rest = file.read().rsplit(")", 1)[1].split()
-        return None if state in "ZX" else rest[18]
-    except FileNotFoundError:
-        if os.path.isdir("/proc/self"):
-            return None
-    except (OSError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass
-    return ""
-
-
 def _is_dead(document: dict[str, Any]) -> bool:
     """Whether the process that wrote `document` ran on this machine and is no more, or forgot its claim."""
     pid = document.get("pid")
-    if document.get("machine") != _machine() or not isinstance(pid, int):
+    if document.get("machine") != machine() or not isinstance(pid, int):
         return False
-    if pid == os.getpid() and document.get("pid_started") == _pid_started(pid):
+    if pid == os.getpid() and document.get("pid_started") == pid_started(pid):
         return (pid, document["token"]) not in _HELD
-    started = _pid_started(pid)
+    started = pid_started(pid)
     return started is None or started != document.get("pid_started")

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from stat import S_ISDIR, S_ISREG
 from typing import Any
 
+from fsspec.asyn import AsyncFileSystem
+
 from storage.files import GONE, FileStat, local_stat, on_remote, stat_of
-from storage.location import absolute, filesystem, is_local, protocol
+from storage.location import absolute, filesystem, is_local, join, protocol
 from storage.retries import Verdict, retried, verdict
 
 
@@ -54,15 +56,29 @@ def tree_entries(url: str) -> dict[str, FileStat]:
     """Path below the folder -> `FileStat`, for every file in it, however deep; links to folders are followed."""
     if is_local(url):
         return dict(sorted(retried(lambda: list(_local_tree(absolute(url), "", ())), url)))
-    path = filesystem(url)[1]
-    found = on_remote(url, lambda fs, path: fs.find(path, detail=True))
+    fs, path = filesystem(url)
+    if not (getattr(fs, "async_impl", False) and type(fs)._find is not AsyncFileSystem._find):
+        return dict(sorted(_walked(url, "")))
     files = {}
-    for info in found.values():
-        name = _below(path, info["name"], protocol(url))
-        if name and info["type"] != "directory" and not name.endswith("/"):
-            files[name] = stat_of(info)
+    try:
+        listed = on_remote(url, lambda fs, path: fs.find(path, detail=True))
+    except FileNotFoundError:
+        return {}
+    for name, info in listed.items():
+        below = _below(path, name, protocol(url))
+        if below and info.get("type") != "directory" and not below.endswith("/"):
+            files[below] = stat_of(info)
     folders = {name.rsplit("/", n)[0] for name in files for n in range(1, name.count("/") + 1)}
     return _without_markers(files, folders)
+
+
+def _walked(url: str, below: str) -> Iterator[tuple[str, FileStat]]:
+    """Like `tree_entries`, folder by folder; fsspec's own walk leaves out what could not be listed."""
+    files, folders = children(url)
+    for name, found in files.items():
+        yield below + name, found
+    for name in folders:
+        yield from _walked(join(url, name), f"{below}{name}/")
 
 
 def tree(url: str) -> dict[str, int]:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import known_implementations, registry
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)::")
@@ -150,6 +151,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     kind = fsspec.get_filesystem_class(name)
     options = kind._get_kwargs_from_urls(url)
     path = kind._strip_protocol(url)
+    if name == "memory":  # its own parser leaves a name with :: in it as it is
+        path = "/" + url.split("://", 1)[1].strip("/")
     try:
         return kind(use_listings_cache=False, **options), path
     except TypeError:  # a file system that takes no options
@@ -210,16 +213,17 @@ def _refuse_what_looks_like_a_url(path: str, start: str) -> None:
 
 
 def _is_known(name: str) -> bool:
-    return name.lower() in fsspec.registry or name.lower() in fsspec.registry.known_implementations
+    return name.lower() in registry or name.lower() in known_implementations
 
 
 def _refuse_unknown(name: str, shown: str) -> None:
-    if name in fsspec.registry.registry:  # registered by hand, or imported before
+    if name in registry:  # registered by hand, or imported before
         return
-    known = fsspec.registry.known_implementations.get(name)
+    known = known_implementations.get(name)
     if known is None:
         raise ValueError(f"{shown}: unknown protocol {name}://")
-    if importlib.util.find_spec(known["class"].split(".")[0]) is None:
+    package = "aiohttp" if name in _WEB else known["class"].split(".")[0]
+    if importlib.util.find_spec(package) is None:
         raise ValueError(f"{shown}: {known.get('err', f'the package for {name}:// is not installed')}")
 
 

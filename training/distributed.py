@@ -66,6 +66,20 @@ def max_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def require_same_over_ranks(digest: bytes, what: str, device: torch.device) -> None:
+    """Raises ValueError on every rank unless all of them have the same digest (equally long everywhere)."""
+    if world_size() == 1:
+        return
+    mine = torch.tensor(list(digest), dtype=torch.uint8, device=device)
+    every = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(every, mine)
+    other = [str(r) for r, theirs in enumerate(every) if not torch.equal(theirs, every[0])]
+    if other:
+        raise ValueError(
+            f"ranks {', '.join(other)} have another {what} than rank 0: do all see the same files?"
+        )
+
+
 def mean_over_ranks(per_row: torch.Tensor, scope: str) -> torch.Tensor:
     """The mean of a loss over rows, such that DDP's average of it is the wanted mean. Scalar with gradient.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import time
@@ -71,9 +72,10 @@ class Monitor:
         _append(self._keys, {"step": step, "keys": keys})
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Numbers of a step, to all three places."""
-        _append(self._metrics, {"step": step, **values})
-        for name, value in values.items():
+        """Numbers of a step, to all three places. One that is not finite is null in metrics.jsonl, since JSON has none."""
+        finite = {k: v for k, v in values.items() if math.isfinite(v)}
+        _append(self._metrics, {"step": step, **{k: finite.get(k) for k in values}})
+        for name, value in finite.items():
             if self._board is not None:
                 self._board.add_scalar(name, value, step)
         shown = {k: f"{values[k]:.3g}" for k in ("loss", "images_per_s", "data_wait_share") if k in values}

@@ -52,14 +52,17 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def clip_gradients(model: nn.Module, settings: OptimizerSettings) -> None:
-    """Scales gradients down to norm `clip`: all together, or each parameter's own (parity 37)."""
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    if settings.clip == 0:
-        return
-    if settings.clip_by == "global":
-        nn.utils.clip_grad_norm_(parameters, settings.clip)
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    for gradient, norm in zip(gradients, torch._foreach_norm(gradients), strict=True):
-        gradient.mul_((settings.clip / (norm + 1e-6)).clamp(max=1.0))
+def clip_gradients(model: nn.Module, settings: OptimizerSettings) -> torch.Tensor:
+    """Scales gradients down to norm `clip`: all together, or each parameter's own (parity 37); 0: not at all.
+
+    Returns the norm of all gradients before, a scalar on their device; nothing waits for the device here.
+    """
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    total = torch.linalg.vector_norm(torch.stack(norms))
+    if settings.clip and settings.clip_by == "global":
+        torch._foreach_mul_(gradients, (settings.clip / (total + 1e-6)).clamp(max=1.0))
+    elif settings.clip:
+        for gradient, norm in zip(gradients, norms, strict=True):
+            gradient.mul_((settings.clip / (norm + 1e-6)).clamp(max=1.0))
+    return total

@@ -19,12 +19,14 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+import storage
 from training.data.batch import Batch
+from training.data.streams import Streams
 from training.distributed import mean_over_ranks, rank
 from training.losses.objective import Objective, stored_embeddings
 from training.settings import TrainSettings
 from training.student import Student
-from training.trainer import Hooks, n_steps_of, run_stage
+from training.trainer import Hooks, fit
 
 
 class AwareTeacher(nn.Module):
@@ -91,37 +93,48 @@ def embedding_mse(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def train_by_features(
-    settings: TrainSettings, student: Student, objective: Objective, hooks: Hooks
+    settings: TrainSettings, streams: Streams, student: Student, objective: Objective, hooks: Hooks
 ) -> dict[str, Any]:
     """All three stages, one after the other; each resumes by itself. Returns the last stage's summary.
 
     objective: over the dataset's concepts; its distillation is left out.
     """
+    n_steps = settings.run.steps or streams.n_steps
     task = replace(objective, settings=replace(settings.loss, distill="logits", distill_weight=0.0))
-    first = run_stage(_stage(settings, 0), student, task, hooks)
+    first = fit(stage_settings(settings, 0, n_steps), streams, student, task, hooks)
     if not first["finished"]:
         return first
-    teacher = AwareTeacher(task.concepts.shape[1]).to(task.concepts.device)
+    teacher = aware_teacher(task.concepts.shape[1], settings.run.seed).to(task.concepts.device)
     embed_images, student.embed_images = student.embed_images, False
     student.eval().hold()
     no_images = replace(task, settings=replace(task.settings, image_weight=0.0))
     aware = TeacherObjective(no_images, settings.loss.refo_proxy_weight)
-    second = run_stage(_stage(settings, 1), TeacherStage(teacher, student), aware, hooks)
+    held = replace(hooks, evaluate=None)
+    second = fit(stage_settings(settings, 1, n_steps), streams, TeacherStage(teacher, student), aware, held)
     if not second["finished"]:
         return second
     teacher.eval().requires_grad_(False)
     student.release()
-    summary = run_stage(_stage(settings, 2), student, FeatureObjective(teacher, settings.loss.average), hooks)
+    feature = FeatureObjective(teacher, settings.loss.average)
+    summary = fit(stage_settings(settings, 2, n_steps), streams, student, feature, hooks)
     student.embed_images = embed_images
     if rank() == 0 and summary["finished"]:
-        (Path(settings.run.out) / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        data = json.dumps(summary, indent=2).encode()
+        storage.write_bytes(storage.join(settings.run.out, "summary.json"), data)
     return summary
 
 
-def _stage(settings: TrainSettings, stage: int) -> TrainSettings:
-    """The settings of a stage: its share of the steps, its own folder; the teacher's is evaluated by nobody."""
-    n_steps = max(1, round(n_steps_of(settings) * settings.loss.refo_stages[stage]))
-    run = replace(settings.run, steps=n_steps, out=str(Path(settings.run.out) / f"stage-{stage}"))
+def aware_teacher(dim: int, seed: int) -> AwareTeacher:
+    """The teacher before its stage, drawn from a seed of its own: the same whether stage 0 ran just now or long ago."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AwareTeacher(dim)
+
+
+def stage_settings(settings: TrainSettings, stage: int, n_steps: int) -> TrainSettings:
+    """The settings of a stage: its share of n_steps, its own folder; the teacher's is evaluated by nobody."""
+    share = max(1, round(n_steps * settings.loss.refo_stages[stage]))
+    run = replace(settings.run, steps=share, out=str(Path(settings.run.out) / f"stage-{stage}"))
     if stage == 1:
         run = replace(run, evaluate_every=0)
     return replace(settings, run=run)

@@ -1,10 +1,12 @@
-"""Every setting of the trainer, with its default, written once; and the one place where they are validated."""
+"""Every setting of the trainer, with its default, written once. Each class refuses values of its own that make no sense."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
+import storage
 from pipeline.teachers.settings import TeacherSettings
 
 
@@ -36,6 +38,16 @@ class DataSettings:
     cache_images: bool = False
     bad_budget: float = 0.01
 
+    def __post_init__(self) -> None:
+        require(0 < self.subset <= 1, "data.subset", f"must be above 0 and at most 1, is {self.subset}")
+        for name in ("batch_images", "prefetch", "window_shards"):
+            at_least("data", self, name, 1)
+        at_least("data", self, "workers", 0)
+        require(self.buffer_gib > 0, "data.buffer_gib", f"must be above 0, is {self.buffer_gib}")
+        require(0 <= self.bad_budget <= 1, "data.bad_budget", f"must be in [0, 1], is {self.bad_budget}")
+        if self.buffer_dir is not None:
+            storage.local_folder(self.buffer_dir, "data.buffer_dir")
+
 
 @dataclass(frozen=True)
 class ViewSettings:
@@ -60,6 +72,13 @@ class ViewSettings:
     max_regions: int = 100
     drop_unkept: bool = True
     pad_to: int = 32
+
+    def __post_init__(self) -> None:
+        at_least("view", self, "short_side", 0)
+        require(self.long_side >= self.short_side, "view.long_side", "must be at least view.short_side")
+        require(0 <= self.flip_share <= 1, "view.flip_share", f"must be in [0, 1], is {self.flip_share}")
+        at_least("view", self, "max_regions", 1)
+        at_least("view", self, "pad_to", 1)
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,24 @@ class LossSettings:
     refo_stages: list[float] = field(default_factory=lambda: [0.3, 0.2, 0.5])
     refo_proxy_weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("contrast", "distill", "image", "relation", "refo_proxy"):
+            weight = getattr(self, f"{name}_weight")
+            require(0 <= weight < inf, f"loss.{name}_weight", f"must be 0 or above, is {weight}")
+        weights = (self.contrast_weight, self.distill_weight, self.image_weight)
+        require(any(weights), "loss", "every weight is 0")
+        require(0 <= self.tau < inf, "loss.tau", f"must be 0 or above, is {self.tau}")
+        shares = self.refo_stages
+        require(
+            len(shares) == 3 and min(shares) > 0 and abs(sum(shares) - 1) < 1e-6,
+            "loss.refo_stages",
+            f"must be three shares that sum to 1, is {shares}",
+        )
+        if self.distill == "feature":
+            require(
+                self.contrast_weight > 0, "loss.contrast_weight", "distill feature needs it: it is the task"
+            )
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -139,6 +176,17 @@ class OptimizerSettings:
     clip_by: Literal["global", "tensor"] = "global"
     accumulate: int = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        require(0 < self.lr < inf, "optimizer.lr", f"must be above 0, is {self.lr}")
+        for name in ("weight_decay", "clip"):
+            value = getattr(self, name)
+            require(0 <= value < inf, f"optimizer.{name}", f"must be 0 or above, is {value}")
+        at_least("optimizer", self, "warmup_steps", 0)
+        require(
+            0 <= self.warmup_from <= 1, "optimizer.warmup_from", f"must be in [0, 1], is {self.warmup_from}"
+        )
+        at_least("optimizer", self, "accumulate", 1)
 
 
 @dataclass(frozen=True)
@@ -185,6 +233,23 @@ class RunSettings:
     log_keys: bool = False
     tensorboard: bool = True
 
+    def __post_init__(self) -> None:
+        storage.local_folder(self.out, "run.out")  # checkpoints are renamed
+        for name in ("steps", "seed", "max_failures", "threads", "evaluate_every"):
+            at_least("run", self, name, 0)
+        for name in ("ranks", "checkpoint_every", "keep_last", "log_every"):
+            at_least("run", self, name, 1)
+        require(
+            self.steps > 0 or 0 < self.epochs < inf, "run.steps", "run.steps or run.epochs must be above 0"
+        )
+        require(self.cpus_per_rank > 0, "run.cpus_per_rank", f"must be above 0, is {self.cpus_per_rank}")
+        require(0 <= self.held_out < 1, "run.held_out", f"must be in [0, 1), is {self.held_out}")
+        require(
+            self.evaluate_every == 0 or self.held_out > 0,
+            "run.evaluate_every",
+            "needs run.held_out above 0 to evaluate on",
+        )
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -197,57 +262,18 @@ class TrainSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
-
-def validate(settings: TrainSettings) -> None:
-    """Raises ValueError("key: what is wrong") for values that their types allow and that make no sense."""
-    d, v, o, r, x = settings.data, settings.view, settings.optimizer, settings.run, settings.loss
-    _require(bool(d.dataset), "data.dataset", "is empty; give the folder of a built dataset")
-    _require(0 < d.subset <= 1, "data.subset", f"must be above 0 and at most 1, is {d.subset}")
-    _require(d.batch_images >= 1, "data.batch_images", f"must be at least 1, is {d.batch_images}")
-    _require(d.workers >= 0, "data.workers", f"must not be negative, is {d.workers}")
-    _require(d.window_shards >= 1, "data.window_shards", f"must be at least 1, is {d.window_shards}")
-    _require(0 <= d.bad_budget <= 1, "data.bad_budget", f"must be in [0, 1], is {d.bad_budget}")
-    _require(v.short_side >= 0, "view.short_side", f"must not be negative, is {v.short_side}")
-    _require(v.long_side >= v.short_side, "view.long_side", "must be at least view.short_side")
-    _require(0 <= v.flip_share <= 1, "view.flip_share", f"must be in [0, 1], is {v.flip_share}")
-    _require(v.max_regions >= 1, "view.max_regions", f"must be at least 1, is {v.max_regions}")
-    _require(v.pad_to >= 1, "view.pad_to", f"must be at least 1, is {v.pad_to}")
-    weights = (x.contrast_weight, x.distill_weight, x.image_weight, x.relation_weight)
-    _require(all(w >= 0 for w in weights), "loss", "weights must not be negative")
-    _require(any(w > 0 for w in weights[:3]), "loss", "every weight is 0")
-    _require(x.tau >= 0, "loss.tau", f"must not be negative, is {x.tau}")
-    stages = x.refo_stages
-    _require(
-        len(stages) == 3 and min(stages) > 0 and abs(sum(stages) - 1) < 1e-6,
-        "loss.refo_stages",
-        f"must be three shares that sum to 1, is {stages}",
-    )
-    _require(
-        x.distill != "feature" or x.contrast_weight > 0,
-        "loss.contrast_weight",
-        "distill feature needs it: it is the task",
-    )
-    _require(o.lr > 0, "optimizer.lr", f"must be above 0, is {o.lr}")
-    _require(o.accumulate >= 1, "optimizer.accumulate", f"must be at least 1, is {o.accumulate}")
-    _require(
-        d.batch_images % o.accumulate == 0,
-        "optimizer.accumulate",
-        f"must divide data.batch_images ({d.batch_images})",
-    )
-    _require(o.clip >= 0, "optimizer.clip", f"must not be negative, is {o.clip}")
-    _require(bool(r.out), "run.out", "is empty")
-    _require(r.steps > 0 or r.epochs > 0, "run.steps", "run.steps or run.epochs must be above 0")
-    _require(r.checkpoint_every >= 1, "run.checkpoint_every", f"must be at least 1, is {r.checkpoint_every}")
-    _require(r.ranks >= 1, "run.ranks", f"must be at least 1, is {r.ranks}")
-    _require(r.keep_last >= 1, "run.keep_last", f"must be at least 1, is {r.keep_last}")
-    _require(0 <= r.held_out < 1, "run.held_out", f"must be in [0, 1), is {r.held_out}")
-    _require(
-        r.evaluate_every == 0 or r.held_out > 0,
-        "run.evaluate_every",
-        "needs run.held_out above 0 to evaluate on",
-    )
+    def __post_init__(self) -> None:
+        images, parts = self.data.batch_images, self.optimizer.accumulate
+        require(images % parts == 0, "optimizer.accumulate", f"must divide data.batch_images ({images})")
 
 
-def _require(holds: bool, key: str, message: str) -> None:
+def require(holds: bool, key: str, message: str) -> None:
+    """Raises ValueError("key: message") unless it holds."""
     if not holds:
         raise ValueError(f"{key}: {message}")
+
+
+def at_least(room: str, settings: object, name: str, least: int) -> None:
+    """Raises ValueError where `settings.name`, the key `room.name`, is below `least`."""
+    value = getattr(settings, name)
+    require(value >= least, f"{room}.{name}", f"must be at least {least}, is {value}")

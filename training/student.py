@@ -92,7 +92,7 @@ class Student(nn.Module):
         images = images.contiguous(memory_format=memory_format(images.device))
         boxes = batch.boxes_per_image()
         if not self.embed_images:
-            regions = self.encoder(images, boxes, batch.sizes)
+            regions = self._embed_some(images, boxes, batch.sizes)
             return regions, regions[:0]
         whole = self._whole_boxes(batch)
         with_whole = [torch.cat([b, w[None]]) for b, w in zip(boxes, whole, strict=True)]
@@ -100,6 +100,19 @@ class Student(nn.Module):
         is_whole = torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
         is_whole[torch.tensor([len(b) for b in with_whole]).cumsum(0) - 1] = True
         return embeddings[~is_whole], embeddings[is_whole]
+
+    def _embed_some(
+        self, images: torch.Tensor, boxes: list[torch.Tensor], sizes: torch.Tensor
+    ) -> torch.Tensor:
+        """The encoder on boxes that may be none at all: then one box passes, for a gradient of 0 to every parameter.
+
+        DistributedDataParallel waits for the gradient of each parameter on each rank.
+        """
+        if sum(len(b) for b in boxes):
+            return self.encoder(images, boxes, sizes)
+        whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=images.device)
+        unseen = self.encoder(images, [whole, *boxes[1:]], sizes)
+        return unseen[:0] + 0.0 * unseen.sum()
 
     def _whole_boxes(self, batch: Batch) -> torch.Tensor:
         """One box an image, [N, 4]: its true extent, or with RegionCLIP the padded canvas (parity 14)."""
@@ -120,7 +133,7 @@ def _below(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
-def build(settings: StudentSettings, embed_images: bool = True) -> Student:
+def build(settings: StudentSettings) -> Student:
     """The student that the settings describe: the teacher's own weights (parity 33), or a checkpoint's."""
     encoder, mean, std = load_encoder(settings.encoder)
     if settings.checkpoint:
@@ -132,7 +145,6 @@ def build(settings: StudentSettings, embed_images: bool = True) -> Student:
         settings.freeze,
         settings.freeze_batchnorm,
         settings.global_box,
-        embed_images,
     )
 
 
@@ -176,10 +188,9 @@ def load_weights(encoder: RegionEncoder, path: str | Path) -> None:
     encoder.load_state_dict(load_file(path))
 
 
-def save_open_clip(encoder: RegionEncoder, settings: TeacherSettings, path: str | Path) -> None:
-    """Writes a whole CLIP that `open_clip.create_model(MODEL, pretrained=path)` loads: the trained image
-    tower, and the frozen text tower of the model that the student started as. Raises ValueError for other
-    kinds of encoder."""
+def open_clip_weights(encoder: RegionEncoder, settings: TeacherSettings) -> dict[str, torch.Tensor]:
+    """A whole CLIP, as `open_clip.create_model(MODEL, pretrained=FILE)` loads it: the trained image tower, and the frozen
+    text tower of the model that the student started as. Raises ValueError for other kinds of encoder."""
     if settings.kind != "open_clip":
         raise ValueError(f"student.encoder.kind: '{settings.kind}' is no open_clip model")
     import open_clip
@@ -188,4 +199,4 @@ def save_open_clip(encoder: RegionEncoder, settings: TeacherSettings, path: str 
     model = open_clip.create_model(settings.model, pretrained=settings.pretrained)
     visual: nn.Module = encoder.visual  # type: ignore[assignment]
     model.visual.load_state_dict(visual.state_dict())
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, path)
+    return model.state_dict()

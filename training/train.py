@@ -1,20 +1,26 @@
-"""The door of training: settings in, a trained student and its files out."""
+"""Settings in, a trained student and its files out: `train(settings)`."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.dataset.manifest import dataset_tau, read_concepts, read_manifest
+import storage
+from pipeline.dataset import Dataset
+from training.checkpoint import save_tensors
+from training.data.streams import Streams
+from training.devices import device_of
 from training.distributed import rank
 from training.losses.objective import Objective
 from training.refo import train_by_features
-from training.settings import TrainSettings, validate
-from training.student import Student, build, save_open_clip, save_weights
-from training.trainer import Hooks, device_of, run_stage
+from training.settings import TrainSettings
+from training.student import Student, build, open_clip_weights
+from training.trainer import Hooks, fit
 
 
 def train(
@@ -25,33 +31,45 @@ def train(
     student: None builds `settings.student`. It ends with the final weights, also in
     `run.out`/student.safetensors; an open_clip student also in open_clip.safetensors, which
     `open_clip.create_model(..., pretrained=)` loads. An already initialised process group makes this one rank
-    of many. Raises ValueError for settings that make no sense and for a run in `run.out` that cannot be
-    resumed.
+    of many. Raises FileNotFoundError where there is no dataset, ValueError for settings that do not fit it and for a
+    run in `run.out` that cannot be resumed, BadBudget for a dataset with too much damage, NonFinite for a loss or
+    gradient that is no number.
     """
-    validate(settings)
-    read_manifest(settings.data.dataset)  # what is wrong with it is better said before models are built
-    hooks = hooks or Hooks()
-    out = str(Path(settings.run.out).expanduser())
+    if not settings.data.dataset:
+        raise ValueError("data.dataset: is empty; give the folder of a built dataset")
+    dataset = Dataset.open(settings.data.dataset)
+    out = storage.local_folder(settings.run.out, "run.out")
     settings = replace(settings, run=replace(settings.run, out=out))
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
-    student = student or build(settings.student, embed_images=settings.loss.image_weight > 0)
+    device = device_of(settings)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    streams = Streams(settings, dataset)
+    student = student or build(settings.student)
     student.embed_images = settings.loss.image_weight > 0
-    tau = settings.loss.tau or dataset_tau(settings.data.dataset)
-    concepts = read_concepts(settings.data.dataset).to(device_of(settings))
-    objective = Objective(concepts, tau, settings.loss)
-    if settings.loss.distill == "feature":
-        summary = train_by_features(settings, student, objective, hooks)
-    else:
-        summary = run_stage(settings, student, objective, hooks)
-    if rank() == 0 and summary["finished"]:
-        _save_student(settings, student)
+    objective = Objective(dataset.concepts().to(device), settings.loss.tau or dataset.tau, settings.loss)
+    run = train_by_features if settings.loss.distill == "feature" else fit
+    with _claimed(out):
+        summary = run(settings, streams, student, objective, hooks or Hooks())
+        if rank() == 0 and summary["finished"]:
+            _save_student(settings, student)
     return summary
+
+
+def _claimed(out: str) -> contextlib.AbstractContextManager[Any]:
+    """One run at a time writes into a folder: rank 0 holds its claim. Raises `storage.Claimed` where another one runs."""
+    if rank() != 0:
+        return contextlib.nullcontext()
+    os.makedirs(out, exist_ok=True)
+    return storage.Claim.acquire(out, {"program": "regionpairs training"})
 
 
 def _save_student(settings: TrainSettings, student: Student) -> None:
     """The final weights, for this project and, where it came from there, for open_clip."""
     out = Path(settings.run.out)
-    save_weights(student.encoder, out / "student.safetensors")
+    storage.sweep(settings.run.out)
+    save_tensors(student.encoder.state_dict(), out / "student.safetensors")
     if settings.student.encoder.kind == "open_clip":
-        save_open_clip(student.encoder, settings.student.encoder, out / "open_clip.safetensors")
+        weights = open_clip_weights(student.encoder, settings.student.encoder)
+        save_tensors(weights, out / "open_clip.safetensors")

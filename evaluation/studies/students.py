@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import storage
@@ -79,7 +79,9 @@ def train_one(run: StudentRun, test: TruthSettings) -> dict[str, Any]:
     """Trains and measures a student; its metrics, which are also in its `metrics.json`."""
     out = _folder(run)
     summary = train(replace(run.train, run=replace(run.train.run, out=out)))
-    kept = {key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary}
+    kept: dict[str, Any] = {
+        key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary
+    }
     examined = examiner_of(run.train.student.encoder, test)(f"{out}/student.safetensors")
     metrics: dict[str, Any] = {"name": run.name, **run.about, **kept, **examined}
     storage.write_bytes(metrics_file(run), json.dumps(metrics, indent=1).encode())
@@ -90,7 +92,14 @@ def _folder(run: StudentRun) -> str:
     return storage.absolute(storage.join(run.train.run.out, run.name))
 
 
-@functools.lru_cache(maxsize=1)
+#: The last examiner of this process, by its settings: a study measures all of its students with one.
+_EXAMINERS: dict[str, Examiner] = {}
+
+
 def examiner_of(encoder: TeacherSettings, test: TruthSettings) -> Examiner:
-    """The examiner of a study, once a process."""
-    return Examiner(encoder, test)
+    """The examiner of a study, made once a process."""
+    key = json.dumps([asdict(encoder), asdict(test)], sort_keys=True, default=str)
+    if key not in _EXAMINERS:
+        _EXAMINERS.clear()
+        _EXAMINERS[key] = Examiner(encoder, test)
+    return _EXAMINERS[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import platform
@@ -59,13 +58,7 @@ def check_here(driver: dict[str, str | None]) -> None:
 
 def versions() -> dict[str, str | None]:
     """What changes bytes on this machine: Python, the libraries of the fingerprint, and this project's own code."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "code": fingerprint.code_hash()}
-    for name in fingerprint.LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return {"code": fingerprint.code_hash(), **fingerprint.libraries()}
 
 
 def differences(theirs: dict[str, str | None], ours: dict[str, str | None]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from jobs.on_ray.build import connect
+from jobs.on_ray.cluster import connect
 
 
 @dataclass(frozen=True)

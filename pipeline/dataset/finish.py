@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import storage
-from pipeline.dataset import manifest, records, shards
+from pipeline.dataset import concepts, manifest, records, shards
 from pipeline.dataset.claim import Refused
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts, Plan
@@ -145,6 +145,9 @@ def finish(
     part, and if a budget is exceeded.
     """
     layout = plan.layout
+    _check_folders(layout)
+    sizes = storage.listing(layout.file("shards"))
+    indices = storage.listing(layout.file("index"))
     totals: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
@@ -158,6 +161,12 @@ def finish(
         if row["fingerprint"] != identity["fingerprint"] or row["pool"] != identity["pool"]:
             raise Incomplete(
                 f"part {part.name} was committed by another build meanwhile; run the command again"
+            )
+        if row["shard"] and (
+            sizes.get(row["shard"]) != row["n_bytes"] or f"{part.name}.parquet" not in indices
+        ):
+            raise Incomplete(
+                f"shard {row['shard']} or its index was lost meanwhile; the same command goes on"
             )
         totals.update({name: row[name] for name in TOTALS})
         seconds.update(row["seconds"])
@@ -179,6 +188,16 @@ def finish(
         write_summary(layout, {**summary, "last_run": run or {}})
     check_budgets(settings, reasons, plan.n_samples)
     return {**summary, "last_run": run or {"n_parts_built": 0}}
+
+
+def _check_folders(layout: Layout) -> None:
+    """Raises Incomplete if the plan or the concept pool was lost while the parts ran."""
+    try:
+        Plan.read(layout)
+    except (FileNotFoundError, ValueError) as e:
+        raise Incomplete(f"the plan was lost meanwhile ({e}); the same command goes on") from e
+    if concepts.embeddings_record(layout) is None:
+        raise Incomplete("the concept pool was lost meanwhile; the same command goes on")
 
 
 def write_summary(layout: Layout, summary: dict[str, Any]) -> None:

@@ -1,36 +1,40 @@
-"""Shards as random access: one header walk a shard, then one byte range a sample.
+"""Shards as random access: an index that lies beside each shard, then one byte range a sample.
 
-A sample's members lie side by side in its tar, so a sample is one read. Local shards are read where they are.
-Shards of an object store are fetched whole (one sequential GET each, checked against the manifest's sha256)
-into a bounded folder that all processes of a machine share, and the least recently opened are removed.
+A sample's members lie side by side in its tar, so a sample is one read. Local shards are read where they are. Shards of
+an object store are fetched whole, checked against the manifest's sha256, into a bounded folder (`buffer.py`).
+
+What cannot be read now raises; `BadSample` says that the bytes themselves are not what was written.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
+import io
 import os
-import tarfile
-import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import storage
+from pipeline.dataset.buffer import Buffer
 from pipeline.dataset.manifest import ShardRow
 from pipeline.images import BadSample
+
+#: Indices that are asked for at once.
+THREADS = 16
+_MEMBERS = ("image", "json", "npz")
 
 
 @dataclass(frozen=True)
 class ShardIndex:
     """Where the samples of a shard lie, in tar order.
 
-    keys: bytes [n], ASCII; offsets: int64 [n, 6], start and end of the image, .json and .npz member in the
-    file.
+    keys: bytes [n], ASCII; offsets: int64 [n, 6], start and end of the image, .json and .npz member in the file.
     """
 
     keys: np.ndarray
@@ -38,60 +42,79 @@ class ShardIndex:
 
 
 class Shards:
-    """Reads samples by (shard, ordinal). Safe to copy into loader processes: files are opened where they are used."""
+    """Reads samples by (shard, ordinal). Safe to copy into loader processes: files are opened where they are used.
+
+    folder: for fetched shards and indices of a remote dataset. max_open: files that are open at once.
+    """
 
     def __init__(self, rows: tuple[ShardRow, ...], folder: str, buffer_bytes: int, max_open: int):
         self.rows = rows
+        self.remote = bool(rows) and not storage.is_local(rows[0].url)
         self._folder = folder
-        self._buffer_bytes = buffer_bytes
+        self._buffer = Buffer(folder, buffer_bytes)
         self._max_open = max_open
         self._open: OrderedDict[int, tuple[int, ShardIndex]] = OrderedDict()
+        self._renewed: set[int] = set()
         self._owner = os.getpid()
-        self.remote = bool(rows) and not isinstance(storage.filesystem(rows[0].url)[0], LocalFileSystem)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open": OrderedDict()}
 
+    def indices(self) -> Iterator[ShardIndex]:
+        """The index of every shard, in order, some fetched at once; no shard is opened."""
+        return storage.map_threads(self._load_index, self.rows, THREADS)
+
     def index(self, shard: int) -> ShardIndex:
-        """The index of a shard. Raises BadSample `damaged_shard` if it is cut, gone, or not what the manifest says."""
-        return self._opened(shard)[1]
+        """The index of a shard."""
+        return self._open[shard][1] if shard in self._open else self._load_index(self.rows[shard])
 
     def read(self, shard: int, ordinal: int) -> tuple[str, memoryview, memoryview, memoryview]:
-        """Key, image, .json and .npz of a sample: views of one buffer. Raises BadSample for a damaged shard or a short
-        read."""
-        descriptor, index = self._opened(shard)
-        key = index.keys[ordinal].decode("ascii")
-        offsets = index.offsets[ordinal].tolist()
-        first = min(offsets)
-        data = np.empty(max(offsets) - first, np.uint8).data  # not bytes: decoders want to be able to write
-        if os.preadv(descriptor, [data], first) < len(data):
-            raise BadSample("damaged_shard", f"{self.rows[shard].name} ends inside sample {key}")
+        """Key, image, .json and .npz of a sample: views of one buffer.
+
+        Raises BadSample `damaged_shard` if the shard ends before the sample does.
+        """
+        for last in (False, True):
+            descriptor, index = self._opened(shard)
+            key = index.keys[ordinal].decode("ascii")
+            offsets = index.offsets[ordinal].tolist()
+            first = min(offsets)
+            data = np.empty(
+                max(offsets) - first, np.uint8
+            ).data  # not bytes: decoders want to be able to write
+            if os.preadv(descriptor, [data], first) == len(data):
+                break
+            self._close(shard)  # it may have been replaced by a whole one meanwhile
+            if last:
+                raise BadSample("damaged_shard", f"{self.rows[shard].name} ends inside sample {key}")
         image, meta, arrays = (
             data[a - first : b - first] for a, b in zip(offsets[::2], offsets[1::2], strict=True)
         )
         return key, image, meta, arrays
 
-    def fetch(self, shard: int) -> str:
-        """The path of a local copy of the shard: the shard itself, or its buffered copy, fetched if need be."""
-        row = self.rows[shard]
-        fs, path = storage.filesystem(row.url)
-        if isinstance(fs, LocalFileSystem):
-            return path
-        copy = os.path.join(self._folder, f"{row.sha256}.tar")
-        os.makedirs(self._folder, exist_ok=True)
-        with _locked(copy + ".lock"):
-            if not os.path.exists(copy):
-                self._make_room(row.n_bytes)
-                _download(fs, path, row, copy)
-            os.utime(copy)
-        return copy
+    def fetch(self, shard: int) -> None:
+        """Makes sure that a remote shard lies in the buffer."""
+        os.close(self._descriptor(self.rows[shard]))
+
+    def renew(self, shard: int) -> bool:
+        """Opens a shard anew, once a process, because a sample of it looks damaged; of a remote one a copy that went bad
+        is fetched again. Whether it did."""
+        if shard in self._renewed:
+            return False
+        self._renewed.add(shard)
+        self._close(shard)
+        if self.remote:
+            self._buffer.heal(self.rows[shard].sha256)
+        return True
 
     def close(self) -> None:
         """Closes the open files."""
-        for descriptor, _ in self._open.values():
-            if os.getpid() == self._owner:
-                os.close(descriptor)
-        self._open.clear()
+        for shard in list(self._open):
+            self._close(shard)
+
+    def _close(self, shard: int) -> None:
+        descriptor, _ = self._open.pop(shard, (None, None))
+        if descriptor is not None and os.getpid() == self._owner:
+            os.close(descriptor)
 
     def _opened(self, shard: int) -> tuple[int, ShardIndex]:
         if os.getpid() != self._owner:  # after a fork: the parent's descriptors stay the parent's
@@ -100,100 +123,51 @@ class Shards:
             self._open.move_to_end(shard)
             return self._open[shard]
         row = self.rows[shard]
-        try:
-            descriptor = os.open(self.fetch(shard), os.O_RDONLY)
-        except OSError as e:
-            raise BadSample("damaged_shard", f"{row.name}: {e}") from e
-        try:
-            index = self._load_index(row, descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._open[shard] = (descriptor, index)
+        index = self._load_index(row)
+        self._open[shard] = (self._descriptor(row), index)
         while len(self._open) > self._max_open:
-            os.close(self._open.popitem(last=False)[1][0])
+            self._close(next(iter(self._open)))
         return self._open[shard]
 
-    def _load_index(self, row: ShardRow, descriptor: int) -> ShardIndex:
-        n_bytes = os.fstat(descriptor).st_size
-        if n_bytes != row.n_bytes:
-            raise BadSample(
-                "damaged_shard", f"{row.name} has {n_bytes} bytes, its manifest row says {row.n_bytes}"
-            )
-        saved = os.path.join(self._folder, "indices", f"{row.sha256}.npz")
-        if os.path.exists(saved):
-            with np.load(saved, allow_pickle=False) as arrays:
-                return ShardIndex(arrays["keys"], arrays["offsets"])
-        with os.fdopen(os.dup(descriptor), "rb") as f:
-            index = index_tar(f, row)
-        with storage.atomic_write(saved) as out:
-            np.savez(out, keys=index.keys, offsets=index.offsets)
-        return index
+    def _descriptor(self, row: ShardRow) -> int:
+        if self.remote:
+            return self._buffer.open(row.url, row.sha256, row.n_bytes)
+        return storage.retried(lambda: os.open(storage.absolute(row.url), os.O_RDONLY), row.url)
 
-    def _make_room(self, n_bytes: int) -> None:
-        """Removes the least recently opened copies. An open file outlives its name, so readers are not disturbed."""
-        with _locked(os.path.join(self._folder, "room.lock")):
-            copies = []
-            for entry in os.scandir(self._folder):
-                if entry.name.endswith(".tar"):
-                    with contextlib.suppress(FileNotFoundError):
-                        copies.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
-            total = sum(size for _, size, _ in copies) + n_bytes
-            for _, size, path in sorted(copies):
-                if total <= self._buffer_bytes:
-                    break
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-                total -= size
+    def _load_index(self, row: ShardRow) -> ShardIndex:
+        """Reads a shard's index, of a remote dataset by way of a copy. Raises ValueError if its bytes have changed."""
+        copy = os.path.join(self._folder, "indices", f"{row.index_sha256}.parquet") if self.remote else ""
+        if copy and (data := _local_bytes(copy)) is not None and _sha256(data) == row.index_sha256:
+            return parse_index(data, row)
+        data = storage.read_bytes(row.index_url)
+        if _sha256(data) != row.index_sha256:
+            raise ValueError(f"{row.index_url} is damaged: its sha256 is not the manifest's")
+        if copy:
+            storage.write_bytes(copy, data)
+        return parse_index(data, row)
 
 
-def index_tar(f, row: ShardRow) -> ShardIndex:
-    """Walks the headers of a shard once. Raises BadSample if members are missing or their number is not n_samples."""
-    samples: dict[str, dict[str, tuple[int, int]]] = {}
+def parse_index(data: bytes, row: ShardRow) -> ShardIndex:
+    """The bytes of an index file -> the index. Raises ValueError if it is not one of this shard."""
     try:
-        with tarfile.open(fileobj=f, mode="r:") as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")
-                kind = extension if extension in ("json", "npz") else "image"
-                samples.setdefault(key, {})[kind] = (member.offset_data, member.offset_data + member.size)
-    except (tarfile.TarError, EOFError, OSError) as e:
-        raise BadSample("damaged_shard", f"{row.name}: {e}") from e
-    if len(samples) != row.n_samples:
-        raise BadSample(
-            "damaged_shard", f"{row.name} has {len(samples)} samples, its row says {row.n_samples}"
-        )
-    for key, members in samples.items():
-        if set(members) != {"image", "json", "npz"}:
-            raise BadSample("damaged_shard", f"{row.name}: sample {key} lacks a member")
-    offsets = [[*m["image"], *m["json"], *m["npz"]] for m in samples.values()]
-    return ShardIndex(
-        np.array([k.encode("ascii") for k in samples]), np.array(offsets, np.int64).reshape(-1, 6)
-    )
+        table = pq.ParquetFile(io.BytesIO(data)).read()
+        columns = [table.column(f"{m}_{c}").to_numpy() for m in _MEMBERS for c in ("offset", "bytes")]
+        keys = np.array([key.encode("ascii") for key in table.column("key").to_pylist()], np.bytes_)
+    except (pa.ArrowException, KeyError, OSError, UnicodeEncodeError) as e:
+        raise ValueError(f"{row.index_url} is no shard index: {str(e)[:200]}") from e
+    offsets = np.stack(columns, axis=1).astype(np.int64).reshape(-1, 6)
+    offsets[:, 1::2] += offsets[:, ::2]
+    inside = bool(((offsets >= 0) & (offsets <= row.n_bytes)).all())
+    if len(keys) != row.n_samples or not inside or (offsets[:, 1::2] < offsets[:, ::2]).any():
+        raise ValueError(f"{row.index_url} is not the index of {row.name}")
+    return ShardIndex(keys, offsets)
 
 
-def _download(fs, path: str, row: ShardRow, copy: str) -> None:
-    temporary = f"{copy}.{uuid.uuid4().hex}"
-    digest = hashlib.sha256()
-    try:
-        with (
-            fs.open(path, "rb", cache_type="readahead", block_size=8 << 20) as source,
-            open(temporary, "wb") as target,
-        ):
-            while chunk := source.read(8 << 20):
-                digest.update(chunk)
-                target.write(chunk)
-        if digest.hexdigest() != row.sha256:
-            raise BadSample("damaged_shard", f"{row.name}: sha256 differs from its manifest row")
-        os.replace(temporary, copy)
-    except FileNotFoundError as e:
-        raise BadSample("damaged_shard", f"{row.name} is gone") from e
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+def _local_bytes(path: str) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return None
 
 
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
-    with open(path, "wb") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -107,3 +108,9 @@ def load(settings: LocalizerSettings, device: str) -> GroundTruth | SceneTruth:
     if settings.truth is None:
         return SceneTruth(settings.max_proposals)
     return GroundTruth(read_coco_boxes(storage.absolute(settings.truth)), settings.max_proposals)
+
+
+def describe(settings: LocalizerSettings) -> dict[str, Any]:
+    """How many boxes are kept, and the file they come from."""
+    weights = storage.sha256(storage.absolute(settings.truth)) if settings.truth else "shapes"
+    return {"max_proposals": settings.max_proposals, "weights": weights}

@@ -88,8 +88,9 @@ def test_the_index_names_the_concepts_of_each_image(captions_file, tmp_path):
     assert all(image == sorted(set(image)) for image in ids)
 
 
+@pytest.mark.parity(1, 3)
 @pytest.mark.slow
-def test_the_captions_of_coco(tmp_path):  # parity 1, parity 3
+def test_the_captions_of_coco(tmp_path):
     path = shared_data() / "captions" / "coco_captions_val2017.json"
     counts = count_unit(images_of(path), PoolSettings(min_count=10))
     pool = ConceptPool.from_counts(counts, PoolSettings(min_count=10))

@@ -32,9 +32,10 @@ def slow(names, templates, ensemble):
     return torch.stack(found).numpy()
 
 
+@pytest.mark.parity(5)
 @pytest.mark.parametrize("ensemble", ["normalised", "regionclip"])
 @pytest.mark.parametrize("batch_prompts", [1, 200, 5000])
-def test_ensembles(ensemble, batch_prompts):  # parity 5
+def test_ensembles(ensemble, batch_prompts):
     templates = load_templates()
     found = embed_pool(NAMES, templates, encode, ensemble, batch_prompts)
     assert found.shape == (5, 16)

@@ -2,12 +2,14 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
+import storage
 from concept_pool.compare import diff_pools, extend_pool, merge_pools, read_regionclip, write_regionclip
 from concept_pool.count import Counts
-from concept_pool.inspect import POOL_COMMANDS, find
-from concept_pool.pool import ConceptPool
+from concept_pool.inspect import find
+from concept_pool.pool import CONCEPTS, ConceptPool
 from concept_pool.settings import PoolSettings
 
 SETTINGS = PoolSettings(min_count=2)
@@ -35,7 +37,8 @@ def pool():
     return ConceptPool.from_counts(counts_of(*images), SETTINGS)
 
 
-def test_classes_come_first_by_count_then_name(pool):  # parity 1, parity 2
+@pytest.mark.parity(1, 2)
+def test_classes_come_first_by_count_then_name(pool):
     assert pool.names == ["man", "dog", "sink", "ski"]
     assert len(pool) == 4
     rows = pool.table.to_pylist()
@@ -93,6 +96,82 @@ def test_the_hash_is_the_contents(pool, tmp_path):
         ConceptPool.load(str(tmp_path))
 
 
+def test_the_hash_covers_the_names_that_are_no_kind_of_their_last_word(pool):
+    other = ConceptPool(pool.table, pool.rejected, {**pool.about, "opaque": []})
+    assert pool.opaque
+    assert other.hash != pool.hash
+
+
+def test_the_hash_does_not_depend_on_chunks(pool):
+    pieces = pa.concat_tables([pool.table.slice(0, 3), pool.table.slice(3, 2), pool.table.slice(5)])
+    assert ConceptPool(pieces, pool.rejected, pool.about).hash == pool.hash
+
+
+@pytest.mark.parametrize("name", CONCEPTS.names)
+def test_the_hash_covers_every_column(pool, name):
+    rows = pool.table.to_pylist()
+    changed = {"aliases": ["other"], "examples": ["other"], "name": "other"}.get(name)
+    rows[-1][name] = (
+        (not rows[-1][name] if name in ("meets_threshold", "is_class") else 77)
+        if changed is None
+        else changed
+    )
+    table = pa.Table.from_pylist(rows, CONCEPTS)
+    assert ConceptPool(table, pool.rejected, pool.about).hash != pool.hash
+
+
+def test_a_save_that_is_killed_leaves_no_pool_rather_than_two_mixed(pool, tmp_path, monkeypatch):
+    pool.save(str(tmp_path))
+    other = ConceptPool.from_counts(counts_of(["man"], ["man"]), SETTINGS)
+    plain = storage.write_bytes
+
+    def dies(url, data):
+        plain(url, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "write_bytes", dies)
+    with pytest.raises(KeyboardInterrupt):
+        other.save(str(tmp_path))
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match=r"no pool\.json"):
+        ConceptPool.load(str(tmp_path))
+    other.save(str(tmp_path))
+    assert ConceptPool.load(str(tmp_path)).hash == other.hash
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("pool.json", b"{", "not valid JSON"),
+        ("pool.json", b"[1]", "not the description"),
+        ("pool.json", b"\xff\xfe{}", "not valid JSON"),
+        ("pool.json", b'{"pool_version": 2, "hash": "x", "opaque": 3}', "opaque"),
+        ("pool.json", None, "no pool.json"),
+        ("concepts.parquet", b"PAR1 nonsense", "not a parquet file"),
+        ("concepts.parquet", b"", "not a parquet file"),
+        ("concepts.parquet", None, "without concepts.parquet"),
+        ("rejected.parquet", None, "without rejected.parquet"),
+    ],
+)
+def test_a_damaged_pool_is_refused_in_one_line_that_names_the_file(pool, tmp_path, name, content, says):
+    pool.save(str(tmp_path))
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as refused:
+        ConceptPool.load(str(tmp_path))
+    assert str(tmp_path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_another_table_in_the_place_of_the_concepts_is_refused(pool, tmp_path):
+    pool.save(str(tmp_path))
+    (tmp_path / "concepts.parquet").write_bytes((tmp_path / "rejected.parquet").read_bytes())
+    with pytest.raises(ValueError, match="not a table of a concept pool"):
+        ConceptPool.load(str(tmp_path))
+
+
 def test_another_version_is_refused(pool, tmp_path):
     pool.save(str(tmp_path))
     about = json.loads((tmp_path / "pool.json").read_text())
@@ -139,7 +218,8 @@ def test_a_users_list_may_come_first_and_keep_its_ids(pool):
         extend_pool(pool, ["ski", "skis"], first=True)
 
 
-def test_regionclip_lists(pool, tmp_path):  # parity 2
+@pytest.mark.parity(2)
+def test_regionclip_lists(pool, tmp_path):
     path = str(tmp_path / "concepts.txt")
     write_regionclip(pool, path)
     assert (tmp_path / "concepts.txt").read_text() == "man,3\ndog,2\nsink,2\nski,2\n"
@@ -151,19 +231,5 @@ def test_regionclip_lists(pool, tmp_path):  # parity 2
         read_regionclip(str(tmp_path / "bad.txt"))
 
 
-def test_commands_for_people(pool, tmp_path, capsys):
-    pool.save(str(tmp_path / "a"))
-    extend_pool(pool, ["zebra"])[0].save(str(tmp_path / "b"))
-    a, b, plot = str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "plot.png")
-    assert POOL_COMMANDS["show"](a, top=2, plot=plot) == 0
-    shown = capsys.readouterr().out
-    assert "man" in shown
-    assert "4 classes" in shown
-    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
-    assert POOL_COMMANDS["search"](a, "sink") == 0
-    assert "kitchen sink" in capsys.readouterr().out
-    assert POOL_COMMANDS["search"](a, "nowhere") == 1
-    assert POOL_COMMANDS["diff"](a, b) == 1
-    assert "zebra" in capsys.readouterr().out
-    assert POOL_COMMANDS["diff"](a, a) == 0
+def test_concepts_are_found_by_a_part_of_a_name_or_alias(pool):
     assert [row["name"] for row in find(pool, "skis")[0]] == ["ski"]

@@ -5,7 +5,8 @@ import pytest
 from concept_pool.prompts import clean_name, fill, load_templates, templates_hash
 
 
-def test_the_81_templates():  # parity 4
+@pytest.mark.parity(4)
+def test_the_81_templates():
     templates = load_templates()
     assert len(templates) == len(set(templates)) == 81
     assert templates[0] == "{}."
@@ -16,7 +17,8 @@ def test_the_81_templates():  # parity 4
     assert templates_hash(templates[1:]) == "4f976686fb651bb5803d4689dcd849f75efe0ef19a3c801355bc9a6f03c8a5af"
 
 
-def test_names_are_cleaned():  # parity 4
+@pytest.mark.parity(4)
+def test_names_are_cleaned():
     assert clean_name("cat, big+fluffy") == "cat big fluffy"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from evaluation import coco_names
 
 
-def test_the_open_vocabulary_split_leaves_fifteen_names_out():  # parity 55
+@pytest.mark.parity(55)
+def test_the_open_vocabulary_split_leaves_fifteen_names_out():
     assert (len(coco_names.BASE), len(coco_names.NOVEL)) == (48, 17)
     assert not coco_names.BASE & coco_names.NOVEL
     assert len(set(coco_names.ACCEPTED) - coco_names.BASE - coco_names.NOVEL) == 15

@@ -68,7 +68,8 @@ def test_coco_boxes_and_split(tmp_path: Path):
     assert image.load().shape == (20, 40, 3)
 
 
-def test_the_open_vocabulary_split_leaves_names_out(tmp_path: Path):  # parity 55
+@pytest.mark.parity(55)
+def test_the_open_vocabulary_split_leaves_names_out(tmp_path: Path):
     assert truth.load(_coco(tmp_path, classes="ovr")).names == ["person", "cat"]
 
 
@@ -84,7 +85,8 @@ def test_captions_can_exclude_images(tmp_path: Path):
         truth.load(_coco(tmp_path, captions=captions, uncaptioned=True))
 
 
-def test_rare_classes_of_lvis_are_novel(tmp_path: Path):  # parity 55
+@pytest.mark.parity(55)
+def test_rare_classes_of_lvis_are_novel(tmp_path: Path):
     data = {
         "images": [{"id": 1, "coco_url": "x/y/000.jpg", "width": 10, "height": 10}],
         "annotations": [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 5, 5]}],

@@ -4,11 +4,11 @@ import pytest
 
 from jobs import build_pairs
 from jobs.arguments import parse
-from pipeline.settings import BuildSettings, validate
+from pipeline.settings import BuildSettings
 
 
 def resolve(*argv):
-    return parse(BuildSettings, list(argv), validate=validate)
+    return parse(BuildSettings, list(argv))
 
 
 def test_flags_override_files_and_files_override_defaults(tmp_path):
@@ -69,7 +69,7 @@ def test_help_explains_every_key_with_its_default(capsys):
 @pytest.mark.parametrize("name", ["demo", "photos", "regionclip"])
 def test_the_presets_resolve(name):
     source = ["--source.images", "/i", "--source.captions", "/c"] if name != "demo" else []
-    assert resolve("--config", f"configs/{name}.yaml", *source).out.startswith("~/regionpairs/")
+    assert resolve("--config", name, *source).out.startswith("~/regionpairs/")
 
 
 def test_a_relative_path_is_refused_inside_a_submitted_job(monkeypatch):

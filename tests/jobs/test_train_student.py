@@ -32,7 +32,7 @@ from training.settings import TrainSettings
 from training.train import train
 
 ROOT = Path(__file__).parents[2]
-CONFIG = str(ROOT / "configs" / "train_tiny.yaml")
+CONFIG = "train_tiny"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,8 @@ def _flags(dataset: Path, out: Path, **changes: object) -> list[str]:
     return ["--config", CONFIG, *(f"--{k}={v}" for k, v in flags.items())]
 
 
-def test_what_the_build_writes_the_trainer_reads(dataset, tmp_path, capsys):  # parity 46
+@pytest.mark.parity(46)
+def test_what_the_build_writes_the_trainer_reads(dataset, tmp_path, capsys):
     assert main(_flags(dataset, tmp_path / "run", **{"run.steps": 12})) == 0
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     assert [r["step"] for r in metrics] == list(range(1, 13))

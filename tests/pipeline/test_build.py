@@ -20,10 +20,10 @@ from jobs.build_pairs import main
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
 from pipeline.dataset import shards
+from pipeline.dataset.layout import Layout
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.verify import verify
 from pipeline.run_local import LocalRunner
-from pipeline.dataset.layout import Layout
 from pipeline.stages import BUILD, RELABEL
 from pipeline.stages.chain import BrokenChain, check_chain
 from pipeline.stages.commit import Commit
@@ -39,12 +39,12 @@ def source(tmp_path):
     return worlds.coco_folder(tmp_path / "input")
 
 
+@pytest.mark.parity(51)
 def test_a_build_is_whole_and_its_ledger_sums(tmp_path, source):
     summary = build(worlds.settings(tmp_path / "out", source), LocalRunner())
     assert list(verify(str(tmp_path / "out"))) == []
     assert (summary["n_read"], summary["n_samples"], summary["n_rejected"]) == (20, 20, 0)
     assert summary["n_regions"] == 20 * 9
-    # parity 51
     manifest = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
     for row in manifest:
         assert row["keep_rate"] == row["n_pairs"] / row["n_regions"]
@@ -53,8 +53,8 @@ def test_a_build_is_whole_and_its_ledger_sums(tmp_path, source):
     assert {r["fingerprint"] for r in manifest} == {summary["fingerprint"]}
 
 
+@pytest.mark.parity(41)
 def test_samples_hold_the_original_bytes_and_consistent_arrays(tmp_path, source):
-    # parity 41
     build(worlds.settings(tmp_path / "out", source), LocalRunner())
     originals = {p.name: p.read_bytes() for p in Path(source.images).iterdir()}
     seen = set()
@@ -83,7 +83,14 @@ def test_the_pool_holds_the_nouns_of_the_captions(tmp_path, source):
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path, source, workers):
     build(worlds.settings(tmp_path / "a", source), LocalRunner())
     build(worlds.settings(tmp_path / "b", source, workers=workers), LocalRunner())
-    for pattern in ("shards/*.tar", "*.parquet", "concept_pool/*", "plan/*.parquet", "plan/index/*", "index/*"):
+    for pattern in (
+        "shards/*.tar",
+        "*.parquet",
+        "concept_pool/*",
+        "plan/*.parquet",
+        "plan/index/*",
+        "index/*",
+    ):
         assert worlds.hashes(tmp_path / "a", pattern) == worlds.hashes(tmp_path / "b", pattern)
 
 
@@ -110,9 +117,9 @@ class _Interrupted(LocalRunner):
             yield row
 
 
+@pytest.mark.parity(43)
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_an_interrupted_build_resumes_to_the_same_bytes(tmp_path, source, after, caplog):
-    # parity 43
     build(worlds.settings(tmp_path / "whole", source), LocalRunner())
     settings = worlds.settings(tmp_path / "cut", source, workers=1)
     with pytest.raises(KeyboardInterrupt):
@@ -157,9 +164,9 @@ build(worlds.settings(Path({settings_of_out!r}), source, workers=1), LocalRunner
     )
 
 
+@pytest.mark.parity(43)
 @pytest.mark.slow
 def test_a_killed_driver_leaves_nothing_that_a_resume_does_not_mend(tmp_path, source):
-    # parity 43
     build(worlds.settings(tmp_path / "whole", source), LocalRunner())
     child = _child(str(tmp_path / "killed"), tmp_path / "input", slow=True)
     manifest = tmp_path / "killed" / "manifest"
@@ -205,8 +212,8 @@ def test_a_lost_or_damaged_shard_is_built_anew(tmp_path, source, harm):
     assert worlds.hashes(tmp_path / "out") == before
 
 
+@pytest.mark.parity(47)
 def test_the_fingerprint_names_all_that_changes_bytes(tmp_path, source):
-    # parity 47
     build(worlds.settings(tmp_path / "out", source), LocalRunner())
     document = json.loads((tmp_path / "out" / "fingerprint.json").read_text())
     assert set(document) == {
@@ -217,9 +224,9 @@ def test_the_fingerprint_names_all_that_changes_bytes(tmp_path, source):
     assert {"pool", "templates", "sha256"} <= set(embeddings)
 
 
+@pytest.mark.parity(48)
 @pytest.mark.slow
 def test_there_is_no_cap_on_the_number_of_shards(tmp_path):
-    # parity 48
     source = worlds.coco_folder(tmp_path / "input", 40)
     settings = worlds.settings(tmp_path / "out", source, samples_per_shard=1)
     assert build(settings, LocalRunner())["n_shards"] == 40
@@ -296,8 +303,8 @@ def test_more_rejects_than_the_budget_end_the_build(tmp_path, source):
     assert list(verify(str(tmp_path / "out"))) == []
 
 
+@pytest.mark.parity(45)
 def test_awkward_inputs_are_converted_or_rejected_with_their_reason(tmp_path):
-    # parity 45
     good = pictures.encode(pictures.photo())
     source = worlds.tar_file(
         tmp_path / "web.tar",

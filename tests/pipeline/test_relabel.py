@@ -12,6 +12,7 @@ from pipeline import teachers
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
 from pipeline.dataset import shards
+from pipeline.dataset.npz import read_npz
 from pipeline.dataset.verify import verify
 from pipeline.relabel import NotRelabelable, relabel
 from pipeline.run_local import LocalRunner
@@ -34,7 +35,7 @@ def samples_of(out) -> dict[str, tuple[dict, dict[str, np.ndarray], dict[str, by
     found = {}
     for path in sorted(Path(out, "shards").glob("*.tar")):
         for key, members in shards.read_shard(path.read_bytes()):
-            found[key] = (json.loads(members["json"]), shards.unpack_arrays(members["npz"]), members)
+            found[key] = (json.loads(members["json"]), read_npz(members["npz"]), members)
     return found
 
 
@@ -58,7 +59,7 @@ def test_it_gives_what_a_new_build_would(stored, tmp_path, color_teacher, monkey
     again = changed(first, tmp_path / "built", policy="pool", tau=0.05, threshold=0.4, top_k=5)
     build(again, LocalRunner())
     no_teacher(monkeypatch)
-    relabel(first.out, dataclasses.replace(again, out=str(tmp_path / "relabelled")))
+    relabel(first.out, dataclasses.replace(again, out=str(tmp_path / "relabelled")), LocalRunner())
     assert list(verify(str(tmp_path / "relabelled"))) == []
     expected, got = samples_of(tmp_path / "built"), samples_of(tmp_path / "relabelled")
     assert list(expected) == list(got)
@@ -74,7 +75,7 @@ def test_it_gives_what_a_new_build_would(stored, tmp_path, color_teacher, monkey
 
 
 def test_the_ledger_and_the_parts_are_kept(built, tmp_path):
-    summary = relabel(built.out, changed(built, tmp_path / "second", threshold=0.3))
+    summary = relabel(built.out, changed(built, tmp_path / "second", threshold=0.3), LocalRunner())
     assert (summary["n_read"], summary["n_samples"], summary["n_rejected"]) == (14, 13, 1)
     assert summary["rejects_by_reason"] == {"not_an_image": 1}
     names = [sorted(worlds.hashes(root)) for root in (built.out, tmp_path / "second")]
@@ -85,7 +86,9 @@ def test_another_pool_and_its_mentions(built, tmp_path):
     pool = ConceptPool.load(f"{built.out}/concept_pool")
     smaller = ConceptPool(pool.table.filter(pool.table["is_class"]).slice(1), pool.rejected, pool.about)
     smaller.save(str(tmp_path / "pool"))
-    relabel(built.out, changed(built, tmp_path / "second"), str(tmp_path / "pool"))
+    wanted = changed(built, tmp_path / "second")
+    wanted = dataclasses.replace(wanted, pool=dataclasses.replace(wanted.pool, path=str(tmp_path / "pool")))
+    relabel(built.out, wanted, LocalRunner())
     for key, (meta, arrays, _) in samples_of(tmp_path / "second").items():
         before = samples_of(built.out)[key][0]
         assert meta["pool"] == smaller.hash
@@ -98,7 +101,7 @@ def test_another_pool_and_its_mentions(built, tmp_path):
 
 def test_it_is_resumed_and_repaired_like_a_build(built, tmp_path):
     settings = changed(built, tmp_path / "second", policy="pool")
-    relabel(built.out, settings)
+    relabel(built.out, settings, LocalRunner())
     before = worlds.hashes(tmp_path / "second")
     shard, row = (
         sorted((tmp_path / "second").glob("shards/*.tar"))[:2],
@@ -107,15 +110,15 @@ def test_it_is_resumed_and_repaired_like_a_build(built, tmp_path):
     shard[0].write_bytes(b"cut")
     row.unlink()
     (tmp_path / "second" / "shards" / ".tmp-dead").write_bytes(b"half")
-    assert relabel(built.out, settings)["last_run"]["n_parts_built"] == 2
+    assert relabel(built.out, settings, LocalRunner())["last_run"]["n_parts_built"] == 2
     assert worlds.hashes(tmp_path / "second") == before
-    assert relabel(built.out, settings)["last_run"]["n_parts_built"] == 0
+    assert relabel(built.out, settings, LocalRunner())["last_run"]["n_parts_built"] == 0
     assert list(verify(str(tmp_path / "second"))) == []
 
 
 def test_embeddings_can_be_dropped_or_made_smaller(built, tmp_path):
-    relabel(built.out, changed(built, tmp_path / "none", region_embeddings="none"))
-    relabel(built.out, changed(built, tmp_path / "int8", region_embeddings="int8"))
+    relabel(built.out, changed(built, tmp_path / "none", region_embeddings="none"), LocalRunner())
+    relabel(built.out, changed(built, tmp_path / "int8", region_embeddings="int8"), LocalRunner())
     for _, arrays, _ in samples_of(tmp_path / "none").values():
         assert "region_embeddings" not in arrays
     for key, (_, arrays, _) in samples_of(tmp_path / "int8").items():
@@ -125,27 +128,27 @@ def test_embeddings_can_be_dropped_or_made_smaller(built, tmp_path):
 
 
 def test_other_settings_in_the_same_folder_are_refused(built, tmp_path):
-    relabel(built.out, changed(built, tmp_path / "second", threshold=0.3))
-    with pytest.raises(Refused, match=r"align.threshold: was 0.3, is 0.4"):
-        relabel(built.out, changed(built, tmp_path / "second", threshold=0.4))
+    relabel(built.out, changed(built, tmp_path / "second", threshold=0.3), LocalRunner())
+    with pytest.raises(Refused, match=r"align\.threshold: was 0\.3, is 0\.4"):
+        relabel(built.out, changed(built, tmp_path / "second", threshold=0.4), LocalRunner())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     with pytest.raises(Refused, match="thesis"):
-        relabel(built.out, changed(built, tmp_path / "mine"))
+        relabel(built.out, changed(built, tmp_path / "mine"), LocalRunner())
 
 
 def test_what_cannot_be_relabelled_is_said(built, tmp_path):
     with pytest.raises(NotRelabelable, match="folder of their own"):
-        relabel(built.out, built)
-    with pytest.raises(NotRelabelable, match="no dataset"):
-        relabel(str(tmp_path / "nowhere"), changed(built, tmp_path / "second"))
+        relabel(built.out, built, LocalRunner())
+    with pytest.raises(FileNotFoundError, match="no dataset"):
+        relabel(str(tmp_path / "nowhere"), changed(built, tmp_path / "second"), LocalRunner())
     other = dataclasses.replace(built, out=str(tmp_path / "second"), samples_per_shard=3)
     with pytest.raises(NotRelabelable, match=r"needs a build.*samples_per_shard"):
-        relabel(built.out, other)
+        relabel(built.out, other, LocalRunner())
     bare = worlds.settings(tmp_path / "bare", built.source, reject_budget=0.5)
     build(bare, LocalRunner())
     with pytest.raises(NotRelabelable, match="stores no region embeddings"):
-        relabel(bare.out, dataclasses.replace(bare, out=str(tmp_path / "second")))
+        relabel(bare.out, dataclasses.replace(bare, out=str(tmp_path / "second")), LocalRunner())
 
 
 def test_a_damaged_shard_of_the_dataset_is_not_relabelled(built, tmp_path):
@@ -154,8 +157,8 @@ def test_a_damaged_shard_of_the_dataset_is_not_relabelled(built, tmp_path):
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     with pytest.raises(Incomplete, match="damaged"):
-        relabel(built.out, changed(built, tmp_path / "second"))
+        relabel(built.out, changed(built, tmp_path / "second"), LocalRunner())
     shard.unlink()
     sorted(Path(built.out, "manifest").glob("*.json"))[0].unlink()
     with pytest.raises(NotRelabelable, match="not complete"):
-        relabel(built.out, changed(built, tmp_path / "third"))
+        relabel(built.out, changed(built, tmp_path / "third"), LocalRunner())

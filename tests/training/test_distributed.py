@@ -11,22 +11,22 @@ from torch import distributed as dist
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.dataset.manifest import read_concepts, read_manifest
+from pipeline.dataset import Dataset
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
 from tests.training.test_train import make_settings, rows
+from training.data.streams import Streams
 from training.distributed import gather_with_gradient, rank, sum_over_ranks, world_size
 from training.losses.objective import Objective
 from training.settings import LossSettings, TrainSettings
 from training.train import train
-from training.trainer import Hooks, make_loader
+from training.trainer import Hooks
 
-OFF = LossSettings(contrast_weight=0.0, distill_weight=0.0, image_weight=0.0)
 LOSSES = {
-    "contrast": replace(OFF, contrast_weight=1.0),
-    "unique": replace(OFF, contrast_weight=1.0, contrast="unique"),
-    "distill": replace(OFF, distill_weight=1.0),
-    "image": replace(OFF, image_weight=1.0),
+    "contrast": LossSettings(distill_weight=0.0, image_weight=0.0),
+    "unique": LossSettings(distill_weight=0.0, image_weight=0.0, contrast="unique"),
+    "distill": LossSettings(contrast_weight=0.0, image_weight=0.0),
+    "image": LossSettings(contrast_weight=0.0, distill_weight=0.0),
     "all": LossSettings(),
     "parity": LossSettings(contrast="rank", average="rank"),
 }
@@ -35,8 +35,9 @@ LOSSES = {
 def losses_and_gradients(settings: TrainSettings, losses: LossSettings) -> dict[str, torch.Tensor]:
     """One backward pass over the first global batch: the mean loss over ranks and the averaged gradients."""
     model: torch.nn.Module = tiny_student()
-    (batch,) = next(make_loader(settings, read_manifest(settings.data.dataset)).steps(1))
-    objective = Objective(read_concepts(settings.data.dataset), 0.05, losses)
+    dataset = Dataset.open(settings.data.dataset)
+    (batch,) = next(Streams(settings, dataset).loader().steps(1))
+    objective = Objective(dataset.concepts(), 0.05, losses)
     parallel = DistributedDataParallel(model) if world_size() > 1 else model
     total = objective(parallel.train()(batch), batch)["total"]
     total.backward()
@@ -77,8 +78,9 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parity(29, 30, 31)
 @pytest.mark.parametrize("name", [n for n in LOSSES if n != "parity"])
-def test_two_ranks_equal_one_on_the_same_global_batch(folder, name):  # parity 29-31
+def test_two_ranks_equal_one_on_the_same_global_batch(folder, name):
     two = torch.load(folder / "rank-0.pt", weights_only=True)[name]
     one = losses_and_gradients(make_settings(folder / "d", folder / "one"), LOSSES[name])
     assert one.keys() == two.keys()
@@ -88,13 +90,15 @@ def test_two_ranks_equal_one_on_the_same_global_batch(folder, name):  # parity 2
     assert max(float(v.abs().max()) for k, v in one.items() if k != "loss") > 1e-3
 
 
-def test_rank_local_candidates_are_another_loss(folder):  # parity 29
+@pytest.mark.parity(29)
+def test_rank_local_candidates_are_another_loss(folder):
     two, both = torch.load(folder / "rank-0.pt", weights_only=True), LOSSES["all"]
     one = losses_and_gradients(make_settings(folder / "d", folder / "one"), both)
     assert abs(float(two["parity"]["loss"] - one["loss"])) > 1e-3
 
 
-def test_gathered_rows_get_the_gradients_of_all_ranks(folder):  # parity 31
+@pytest.mark.parity(31)
+def test_gathered_rows_get_the_gradients_of_all_ranks(folder):
     for index in range(2):
         found = torch.load(folder / f"rank-{index}.pt", weights_only=True)["gather"]
         assert found["rows"].tolist() == [[0, 1, 2], [10, 11, 12]]

@@ -60,10 +60,12 @@ def _kill_and_resume(tmp_path: Path, kills: int, n_steps: int) -> None:
     assert_same_run(tmp_path / "whole", out)
 
 
-def test_killed_twice_a_run_equals_the_undisturbed_one(tmp_path):  # parity 40
+@pytest.mark.parity(40)
+def test_killed_twice_a_run_equals_the_undisturbed_one(tmp_path):
     _kill_and_resume(tmp_path, kills=2, n_steps=24)
 
 
+@pytest.mark.parity(40)
 @pytest.mark.slow
-def test_killed_ten_times_a_run_equals_the_undisturbed_one(tmp_path):  # parity 40
+def test_killed_ten_times_a_run_equals_the_undisturbed_one(tmp_path):
     _kill_and_resume(tmp_path, kills=10, n_steps=200)

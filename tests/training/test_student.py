@@ -14,6 +14,7 @@ import torch
 from pipeline import teachers
 from pipeline.teachers.settings import TeacherSettings
 from tests.training.datasets import make_dataset
+from tests.training.students import tiny_student
 from tests.training.test_train import make_settings
 from training.settings import StudentSettings
 from training.student import build
@@ -37,6 +38,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parity(33)
 @pytest.mark.parametrize("name", list(TINY))
 def test_the_checkpoint_is_a_drop_in_clip(folder, name):
     out = folder / name
@@ -46,7 +48,7 @@ def test_the_checkpoint_is_a_drop_in_clip(folder, name):
     torch.manual_seed(0)
     before = open_clip.create_model(name)
     start = build(settings.student).encoder.visual.state_dict()
-    assert all(torch.equal(start[k], v) for k, v in before.visual.state_dict().items())  # parity 33
+    assert all(torch.equal(start[k], v) for k, v in before.visual.state_dict().items())
     assert train(settings)["finished"]
     after = open_clip.create_model(name, pretrained=str(out / "open_clip.safetensors"), weights_only=True)
     texts = open_clip.get_tokenizer(name)(["a traffic light"])
@@ -80,3 +82,39 @@ def test_the_photo_teacher_becomes_a_student():
 def test_a_crop_teacher_has_no_student():
     with pytest.raises(ValueError, match="crop has no region encoder"):
         build(StudentSettings(encoder=TeacherSettings(kind="photo", features="crop")))
+
+
+@pytest.mark.parity(13)
+def test_the_whole_image_is_in_the_image_loss_alone(batch):
+    regions, images = tiny_student().eval()(batch[0])
+    assert len(regions) == len(batch[0].boxes)
+    assert len(images) == len(batch[0].keys)
+    without, none = tiny_student(embed_images=False).eval()(batch[0])
+    torch.testing.assert_close(regions, without)
+    assert len(none) == 0
+
+
+@pytest.mark.parity(14)
+def test_the_global_box_is_the_image_or_with_regionclip_the_canvas(batch, preset):
+    assert preset.student.global_box == "canvas"
+    true, canvas = (tiny_student(global_box=b)._whole_boxes(batch[0]) for b in ("image", "canvas"))
+    assert (true == torch.tensor([0.0, 0, 1, 1])).all()
+    height, width = batch[0].canvas
+    pixels = canvas[:, 2:] * batch[0].sizes.flip(1)
+    torch.testing.assert_close(pixels, torch.tensor([[width, height]]).float().expand(4, 2))
+
+
+@pytest.mark.parity(15, 33)
+def test_what_the_preset_trains(preset):
+    encoder = replace(preset.student.encoder, pretrained=None)
+    student = build(replace(preset.student, encoder=encoder))
+    trained = {n.removeprefix("encoder.visual.") for n, p in student.named_parameters() if p.requires_grad}
+    assert {n.split(".")[0] for n in trained} == {"layer2", "layer3", "layer4", "attnpool"}
+    assert not any("bn" in n or "downsample.1" in n for n in trained)
+    assert preset.student.encoder.model == "RN50"
+    assert student.mean.tolist() == pytest.approx([0.48145466, 0.4578275, 0.40821073])
+    assert student.std.tolist() == pytest.approx([0.26862954, 0.26130258, 0.27577711])
+    student.train()
+    norms = [m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(m.training for m in norms)

@@ -1,4 +1,4 @@
-"""The loader: a manifest in, equal micro-batches out, resumable at any sample.
+"""The loader: a dataset in, equal micro-batches out, resumable at any sample.
 
 A map-style dataset over stream positions under torch's own DataLoader. `torchdata`'s StatefulDataLoader was
 weighed: its state belongs to one number of ranks and of workers, and it replays or snapshots what we can
@@ -8,6 +8,8 @@ of ranks, loader processes and images a batch continues exactly.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,19 +18,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from pipeline.dataset.manifest import Manifest
+from pipeline.dataset import Dataset
 from pipeline.dataset.random_access import Shards
 from pipeline.images import BadSample
 from training.data import pixels
 from training.data.batch import Batch, Item, collate
-from training.data.order import Order, batches, key_share, view_rng
+from training.data.order import Order, batches, view_rng
 from training.data.views import Sample, View, draw_view, parse
 from training.settings import DataSettings, ViewSettings
 
 
-class Stream(Dataset):
+class BadBudget(RuntimeError):
+    """More samples are damaged than data.bad_budget allows."""
+
+
+class Stream(torch.utils.data.Dataset):
     """Positions in the stream -> a batch: a view of the sample at each, or of another one if that is corrupt."""
 
     def __init__(
@@ -68,21 +74,21 @@ class Stream(Dataset):
 
     def _next_view(self, candidates: _Candidates) -> tuple[Sample, View]:
         """The next candidate whose targets can be read, and its view."""
-        for place in candidates.places:
+        while candidates.advance():
             try:
-                sample = self._sample(*place)
+                sample = self._sample(*candidates.place)
             except BadSample as e:
-                candidates.skipped.append((self._name(*place), e.reason))
+                candidates.skipped.append((self._name(*candidates.place), e.reason))
                 continue
             return sample, draw_view(sample, self._settings, view_rng(self._seed, candidates.position))
         raise RuntimeError(
-            f"{len(candidates.skipped)} corrupt samples in a row, last {candidates.skipped[-1]}: is the dataset gone?"
+            f"{len(candidates.skipped)} damaged samples in a row, last {candidates.skipped[-1]}: is this the dataset?"
         )
 
     def _item(self, candidates: _Candidates, sample: Sample, view: View, buffer: pixels.PixelBuffer) -> Item:
         while True:
             try:
-                image, size = self._image(sample)
+                image, size = self._image(sample, candidates.place)
             except BadSample as e:
                 candidates.skipped.append((sample.key, e.reason))
                 sample, view = self._next_view(candidates)
@@ -93,96 +99,106 @@ class Stream(Dataset):
     def _sample(self, shard: int, ordinal: int) -> Sample:
         if self._samples is not None and (shard, ordinal) in self._samples:
             return self._samples[shard, ordinal]
-        stored = ordinal if self._selected is None else int(self._selected[shard][ordinal])
-        sample = parse(*self._shards.read(shard, stored), self._embeddings)
+        try:
+            sample = self._read(shard, ordinal)
+        except BadSample:
+            if not self._shards.renew(shard):
+                raise
+            sample = self._read(shard, ordinal)
         if self._samples is not None:
             self._samples[shard, ordinal] = sample
         return sample
 
-    def _image(self, sample: Sample) -> tuple[torch.Tensor, tuple[int, int]]:
+    def _read(self, shard: int, ordinal: int) -> Sample:
+        return parse(*self._shards.read(shard, self._stored(shard, ordinal)), self._embeddings)
+
+    def _image(self, sample: Sample, place: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
         """The decoded image, and the size that it is to be seen in."""
         image = self._images.get(sample.key)
         if image is not None:
             return image, (image.shape[0], image.shape[1])
         s = self._settings
-        image = pixels.decode(sample.encoded, min_short_side=s.short_side if s.decode == "fast" else 0)
+        least = s.short_side if s.decode == "fast" else 0
+        try:
+            image = pixels.decode(sample.encoded, least)
+        except BadSample:
+            if not self._shards.renew(place[0]):
+                raise
+            image = pixels.decode(self._read(*place).encoded, least)
         size = pixels.target_size(image.shape[0], image.shape[1], s.short_side, s.long_side)
         if self._samples is not None:
             image = self._images[sample.key] = pixels.resize(image, *size)
         return image, size
 
+    def _stored(self, shard: int, ordinal: int) -> int:
+        """The ordinal within the shard's file of one within those of its samples that belong to this stream."""
+        return ordinal if self._selected is None else int(self._selected[shard][ordinal])
+
     def _name(self, shard: int, ordinal: int) -> str:
-        stored = ordinal if self._selected is None else int(self._selected[shard][ordinal])
-        try:
-            return self._shards.index(shard).keys[stored].decode("ascii")
-        except BadSample:
-            return f"{self._shards.rows[shard].name}#{stored}"
+        return self._shards.index(shard).keys[self._stored(shard, ordinal)].decode("ascii")
 
 
 class _Candidates:
-    """The places of the samples that may stand at a position, its own first, and those that turned out corrupt."""
+    """The places of the samples that may stand at a position, its own first, and those that turned out damaged."""
 
     def __init__(self, position: int, order: Order):
         self.position = position
-        self.places = chain([order.locate(position)], order.replacements(position))
+        self._places = chain([order.locate(position)], order.replacements(position))
+        self.place = (0, 0)
         self.skipped: list[tuple[str, str]] = []
+
+    def advance(self) -> bool:
+        """Makes the next candidate `place`. Whether there is one."""
+        following = next(self._places, None)
+        self.place = following or self.place
+        return following is not None
 
 
 class Loader:
-    """Equal micro-batches of one rank, from a manifest.
+    """Equal micro-batches of one rank, from a dataset.
 
-    held_out: the share of samples, by key hash, that training leaves out; with `held=True` this loader reads
-    those instead. n_samples is the size of an epoch. `skipped` counts corrupt samples by reason,
-    `skipped_keys` names them; too many of them (data.bad_budget) raise RuntimeError.
+    selected: the ordinals of each shard that belong to the stream; None: all. n_samples is the size of an epoch.
+    `skipped` counts damaged samples by reason, `skipped_keys` names them; too many of them (data.bad_budget) raise
+    BadBudget. A shard that cannot be read raises: nothing is replaced because of it.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
+        dataset: Dataset,
+        shards: Shards,
         data: DataSettings,
         view: ViewSettings,
         *,
+        selected: list[np.ndarray] | None = None,
         seed: int = 0,
-        folder: str,
         accumulate: int = 1,
         rank: int = 0,
         world: int = 1,
-        held_out: float = 0.0,
-        held: bool = False,
         pin_memory: bool = False,
         embeddings: bool = True,
+        start_method: str | None = None,
     ):
         self._data, self._seed = data, seed
         self._accumulate, self._rank, self._world = accumulate, rank, world
-        self._view, self._pin_memory = view, pin_memory
-        self.manifest = manifest
+        self._pin_memory, self._start_method = pin_memory, start_method
+        self.dataset = dataset
         self.skipped: Counter[str] = Counter()
         self.skipped_keys: dict[str, str] = {}
         self.position = 0
-        self._shards = Shards(
-            manifest.shards, data.buffer_dir or folder, int(data.buffer_gib * 2**30), data.window_shards + 2
-        )
-        selected = self._select(data.subset, held_out, held)
-        counts = [s.n_samples for s in manifest.shards] if selected is None else [len(s) for s in selected]
+        self._shards, self._selected = shards, selected
+        counts = [s.n_samples for s in dataset.shards] if selected is None else [len(s) for s in selected]
         self._order = Order(counts, seed, data.window_shards)
         self.n_samples = self._order.n_samples
-        self._stream = Stream(self._shards, selected, self._order, view, seed, embeddings, data.cache_images)
+        self._stream = Stream(shards, selected, self._order, view, seed, embeddings, data.cache_images)
 
-    def _select(self, subset: float, held_out: float, held: bool) -> list[np.ndarray] | None:
-        """The ordinals of each shard that belong to this loader; None: all. Only then are all indices needed."""
-        if subset == 1 and held_out == 0:
-            return None
-        chosen = []
-        for shard, row in enumerate(self.manifest.shards):
-            try:
-                keys = [k.decode("ascii") for k in self._shards.index(shard).keys]
-            except BadSample as e:
-                self._record([(f"{row.name}#{i}", e.reason) for i in range(row.n_samples)])
-                keys = []
-            out = np.array([key_share(k, "held out") < held_out for k in keys], bool)
-            inside = np.array([key_share(k, "subset") < subset for k in keys], bool)
-            chosen.append(np.flatnonzero(out if held else inside & ~out))
-        return chosen
+    def stream_hash(self) -> bytes:
+        """sha256 of all that decides which samples the steps of all ranks see."""
+        head = (self._seed, self._data.window_shards, self._data.batch_images, self._accumulate, self._world)
+        digest = hashlib.sha256(repr((head, self.dataset.fingerprint, self.dataset.pool_hash)).encode())
+        digest.update(self._order.counts.tobytes())
+        for ordinals in self._selected or ():
+            digest.update(ordinals.astype(np.int64).tobytes())
+        return digest.digest()
 
     def steps(self, n_steps: int) -> Iterator[list[Batch]]:
         """The next n_steps steps from the current position: this rank's micro-batches of each (accumulate of
@@ -201,14 +217,16 @@ class Loader:
             num_workers=workers,
             pin_memory=self._pin_memory,
             prefetch_factor=self._data.prefetch if workers else None,
+            multiprocessing_context=self._start_method if workers else None,
         )
         stop = threading.Event()
         fetcher = threading.Thread(target=self._fetch_ahead, args=(stop,), daemon=True)
-        if self._shards.remote:
-            fetcher.start()
         try:
             step: list[Batch] = []
-            for batch in loader:
+            loaded = iter(loader)  # starts the processes
+            if self._shards.remote:
+                fetcher.start()  # after them: what a thread holds while its process forks, a child would hold for ever
+            for batch in loaded:
                 self._record(batch.skipped)
                 step.append(batch)
                 if len(step) == self._accumulate:
@@ -228,20 +246,18 @@ class Loader:
                 for shard in self._order.window_shards(window):
                     if stop.is_set():
                         return
-                    try:
+                    with contextlib.suppress(BadSample, OSError):  # whoever reads it meets it again
                         self._shards.fetch(shard)
-                    except BadSample:
-                        continue  # whoever reads it records it
             stop.wait(0.2)
 
     def _record(self, skipped: list[tuple[str, str]]) -> None:
         for key, reason in skipped:
             self.skipped[reason] += 1
             self.skipped_keys[key] = reason
-        total = self.manifest.n_samples
+        total = self.dataset.n_samples
         if len(self.skipped_keys) > self._data.bad_budget * total + 1e-9:
-            raise RuntimeError(
-                f"{len(self.skipped_keys)} of {total} samples are corrupt ({dict(self.skipped)}), more than "
+            raise BadBudget(
+                f"{len(self.skipped_keys)} of {total} samples are damaged ({dict(self.skipped)}), more than "
                 f"data.bad_budget {self._data.bad_budget} allows; first: {next(iter(self.skipped_keys))}"
             )
 
@@ -252,8 +268,8 @@ class Loader:
             "seed": self._seed,
             "n_samples": self.n_samples,
             "window_shards": self._data.window_shards,
-            "pool": self.manifest.pool,
-            "fingerprint": self.manifest.fingerprint,
+            "pool": self.dataset.pool_hash,
+            "fingerprint": self.dataset.fingerprint,
             "skipped": dict(self.skipped),
             "skipped_keys": dict(self.skipped_keys),
         }
@@ -267,10 +283,6 @@ class Loader:
         self.position = int(state["position"])
         self.skipped = Counter(state["skipped"])
         self.skipped_keys = dict(state["skipped_keys"])
-
-    def close(self) -> None:
-        """Closes open shards."""
-        self._shards.close()
 
 
 class _Once:

@@ -10,9 +10,9 @@ resumed run, another rank or another loader process computes its part without re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +29,19 @@ class Order:
             raise ValueError("the dataset (or its subset) holds no samples")
         self._seed = seed
         self._window_shards = window_shards
+        self._remember()
+
+    def _remember(self) -> None:
         self._shards = lru_cache(maxsize=2)(self._permute_shards)
         self._window = lru_cache(maxsize=3)(self._permute_window)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the caches: loader processes that are spawned and not forked receive a pickle."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_shards", "_window")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._remember()
 
     def locate(self, position: int) -> tuple[int, int]:
         """Position in the stream -> (shard, ordinal within the shard's samples)."""
@@ -42,7 +53,7 @@ class Order:
         return int(shards[within - start]), int(ordinals[within - start])
 
     def replacements(self, position: int, tries: int = 16) -> Iterator[tuple[int, int]]:
-        """Stand-ins for a corrupt sample, drawn by position: `tries` of its own window, whose shards are open
+        """Stand-ins for a damaged sample, drawn by position: `tries` of its own window, whose shards are open
         anyway, then as many of the whole epoch, for a window that is damaged as a whole."""
         epoch, within = divmod(position, self.n_samples)
         _, ends = self._shards(epoch)
@@ -104,8 +115,3 @@ def batches(
         for micro in range(accumulate):
             start = position + step * batch_images + (micro * world + rank) * share
             yield list(range(start, start + share))
-
-
-def key_share(key: str, purpose: str) -> float:
-    """A number in [0, 1) from a sample's key: a sample is in the subset f iff it is below f, so subsets nest."""
-    return int.from_bytes(hashlib.sha256(f"{purpose}\0{key}".encode()).digest()[:8], "big") / 2**64

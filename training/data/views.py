@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from pipeline.dataset.npz import read_npz
+from pipeline.dataset.sample import is_pair
 from pipeline.images import BadSample
 from training.settings import ViewSettings
 
@@ -81,8 +81,8 @@ def parse(key: str, image, meta, arrays, embeddings: bool = True) -> Sample:
         captions = stored["caption_embeddings"]
         _check_finite(captions, regions.boxes, regions.topk_probs, regions.residual, regions.embeddings)
         sided = any(_SIDED.search(c) for c in json.loads(bytes(meta))["captions"])
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
-        raise BadSample("bad_arrays", f"{key}: {e}") from e
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as e:
+        raise BadSample("bad_arrays", f"{key}: {type(e).__name__}: {e}") from e
     return Sample(key, image, regions, captions, sided)
 
 
@@ -94,11 +94,13 @@ def _regions(stored: dict[str, np.ndarray]) -> Regions:
     elif "region_scales" in stored:
         embeddings = embeddings.astype(np.float32) * stored["region_scales"].astype(np.float32)[:, None]
     regions = Regions(
-        boxes, stored["topk_ids"], stored["topk_probs"], stored["residual"], stored["kept"], embeddings
+        boxes, stored["topk_ids"], stored["topk_probs"], stored["residual"], is_pair(stored), embeddings
     )
     lengths = {len(getattr(regions, f.name)) for f in fields(regions)}
     if len(lengths) > 1:
         raise ValueError(f"regions of unequal number: {sorted(lengths)}")
+    if boxes.shape[1:] != (4,) or regions.topk_ids.shape != regions.topk_probs.shape or embeddings.ndim != 2:
+        raise ValueError(f"boxes {boxes.shape}, top k {regions.topk_ids.shape}, {regions.topk_probs.shape}")
     return regions
 
 

@@ -1,1 +1,1 @@
-"""Training of the class-agnostic localizers: box sources, augmentation, losses, loop."""
+"""Training of the class-agnostic localizers; start in `train.py`."""

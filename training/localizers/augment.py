@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 from training.localizers.examples import Example
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """How training images are varied.
-
-    Attributes:
-        canvas: side in pixels of the square training canvas
-        min_side: short side in pixels of the smallest rescaled image
-        max_side: short side in pixels of the largest rescaled image
-        stretch: largest change of the aspect ratio (1.2: up to 20 % wider or narrower)
-        flip: probability of a horizontal flip
-        colour: strength of brightness, contrast and saturation jitter (0: none)
-        mosaic: probability that four examples share a canvas
-        min_visible: share of a box that must stay inside the crop for it to count; less is ignored
-    """
-
-    canvas: int = 320
-    min_side: int = 200
-    max_side: int = 420
-    stretch: float = 1.2
-    flip: float = 0.5
-    colour: float = 0.3
-    mosaic: float = 0.25
-    min_visible: float = 0.4
+from training.localizers.settings import AugmentSettings
 
 
 def augment(example: Example, settings: AugmentSettings, rng: np.random.Generator) -> Example:

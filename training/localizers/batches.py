@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import torch
 
-from training.localizers.augment import AugmentSettings, augment, mosaic
+from training.localizers.augment import augment, mosaic
 from training.localizers.examples import BoxSource, Example
+from training.localizers.settings import AugmentSettings
 
 
 def generator(*words: int) -> np.random.Generator:
     """A generator seeded by all the words."""
     return np.random.default_rng(np.random.SeedSequence(list(words)))
+
+
+def deal(position: int, weights: list[Fraction]) -> tuple[int, int]:
+    """(which of the weights a position of the endless stream belongs to, how many earlier positions did).
+
+    Dealt evenly: of any n positions in a row, n times its share, up to one, belong to each of two weights. The last
+    weight is split off first, then the one before it from what is left, so the number of visits is exact at any
+    position and a pass over a source sees each of its examples once.
+    """
+    for which in range(len(weights) - 1, 0, -1):
+        rest = sum(weights[:which]) / sum(weights[: which + 1])
+        before, after = int(position * rest), int((position + 1) * rest)
+        if before == after:
+            return which, position - before
+        position = before
+    return 0, position
 
 
 class Mixture:
@@ -30,7 +48,7 @@ class Mixture:
         if not sources or any(len(source) == 0 for source in sources):
             raise ValueError("training needs at least one source, and no source may be empty")
         self._sources = sources
-        self._share = np.asarray(weights, np.float64) / sum(weights)
+        self._weights = [Fraction(w) for w in weights]
         self._seed = seed
         self._views = views
         self._orders: dict[tuple[int, int], np.ndarray] = {}
@@ -38,10 +56,9 @@ class Mixture:
 
     def address(self, position: int) -> tuple[int, int, int]:
         """(source, index in it, pass over it) of a position of the endless stream."""
-        which = int(generator(self._seed, 1, position).choice(len(self._sources), p=self._share))
+        which, visits = deal(position, self._weights)
         count = len(self._sources[which])
-        # The place within a source is the expected number of visits so far: passes stay whole, nothing is counted.
-        passes, place = divmod(int(position * self._share[which]), count)
+        passes, place = divmod(visits, count)
         key = (which, passes)
         if key not in self._orders:
             self._orders = {k: v for k, v in self._orders.items() if k[0] != which}

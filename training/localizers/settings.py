@@ -3,12 +3,77 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
 
+import storage
 from pipeline.localizers.set_shape import SetShape
-from training.localizers.augment import AugmentSettings
-from training.localizers.denoising_settings import DenoisingSettings
+from training.settings import at_least, require
 
-TRAINABLE = ("rpn-lite", "detr", "dab-detr", "dn-detr")
+
+def share(room: str, settings: object, name: str) -> None:
+    """Raises ValueError where `settings.name`, the key `room.name`, is outside [0, 1]."""
+    value = getattr(settings, name)
+    require(0 <= value <= 1, f"{room}.{name}", f"must be in [0, 1], is {value}")
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How training images are varied.
+
+    Attributes:
+        canvas: side in pixels of the square training canvas
+        min_side: short side in pixels of the smallest rescaled image
+        max_side: short side in pixels of the largest rescaled image
+        stretch: largest change of the aspect ratio (1.2: up to 20 % wider or narrower)
+        flip: probability of a horizontal flip
+        colour: strength of brightness, contrast and saturation jitter (0: none)
+        mosaic: probability that four examples share a canvas
+        min_visible: share of a box that must stay inside the crop for it to count; less is ignored
+    """
+
+    canvas: int = 320
+    min_side: int = 200
+    max_side: int = 420
+    stretch: float = 1.2
+    flip: float = 0.5
+    colour: float = 0.3
+    mosaic: float = 0.25
+    min_visible: float = 0.4
+
+    def __post_init__(self) -> None:
+        require(
+            self.canvas > 0 and self.canvas % 32 == 0,
+            "augment.canvas",
+            f"must be a multiple of 32, is {self.canvas}",
+        )
+        at_least("augment", self, "min_side", 1)
+        require(self.max_side >= self.min_side, "augment.max_side", "must be at least augment.min_side")
+        require(self.stretch >= 1, "augment.stretch", f"must be at least 1, is {self.stretch}")
+        for name in ("flip", "colour", "mosaic", "min_visible"):
+            share("augment", self, name)
+
+
+@dataclass(frozen=True)
+class DenoisingSettings:
+    """How denoising queries are made.
+
+    Attributes:
+        groups: noised copies of an image's objects (count)
+        shift: a centre moves by less than this share of half the box's width and height
+        scale: width and height change by less than this share
+        flip: probability that a label claims to be no object
+    """
+
+    groups: int = 5
+    shift: float = 0.4
+    scale: float = 0.4
+    flip: float = 0.2
+
+    def __post_init__(self) -> None:
+        at_least("denoising", self, "groups", 0)
+        for name in ("shift", "scale", "flip"):
+            share("denoising", self, name)
 
 
 @dataclass(frozen=True)
@@ -36,6 +101,19 @@ class BoxDataSettings:
     scenes_size: int = 160
     scenes_seed: int = 40001
     scenes_held_out: int = 100
+
+    def __post_init__(self) -> None:
+        require(
+            (self.images is None) == (self.instances is None),
+            "data.images",
+            "needs data.instances, and it this",
+        )
+        for name in ("held_out", "scenes", "scenes_seed", "scenes_held_out"):
+            at_least("data", self, name, 0)
+        at_least("data", self, "scenes_size", 16)
+        for name in ("photos_weight", "scenes_weight"):
+            weight = getattr(self, name)
+            require(0 < weight < inf, f"data.{name}", f"must be above 0, is {weight}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +148,7 @@ class LocalizerTrainingSettings:
         resume: go on from the folder's checkpoint where there is one
     """
 
-    kind: str = "rpn-lite"
+    kind: Literal["rpn-lite", "detr", "dab-detr", "dn-detr"] = "rpn-lite"
     out: str = "runs/localizer"
     data: BoxDataSettings = field(default_factory=BoxDataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
@@ -85,7 +163,7 @@ class LocalizerTrainingSettings:
     warmup_steps: int = 100
     clip_norm: float = 5.0
     ema: float = 0.998
-    backbone: str = "imagenet"
+    backbone: Literal["imagenet", "random"] = "imagenet"
     frozen_stages: int = 3
     views: int = 0
     seed: int = 0
@@ -96,26 +174,24 @@ class LocalizerTrainingSettings:
     workers: int = 0
     resume: bool = True
 
+    def __post_init__(self) -> None:
+        kinds = ("rpn-lite", "detr", "dab-detr", "dn-detr")
+        require(self.kind in kinds, "kind", f"must be one of {', '.join(kinds)}, is '{self.kind}'")
+        storage.local_folder(self.out, "out")
+        for name in ("steps", "batch_images", "checkpoint_every", "threads"):
+            require(getattr(self, name) >= 1, name, f"must be at least 1, is {getattr(self, name)}")
+        for name in ("warmup_steps", "views", "seed", "evaluate_every", "workers"):
+            require(getattr(self, name) >= 0, name, f"must not be negative, is {getattr(self, name)}")
+        for name in ("lr", "backbone_lr", "clip_norm"):
+            require(0 < getattr(self, name) < inf, name, f"must be above 0, is {getattr(self, name)}")
+        require(0 <= self.weight_decay < inf, "weight_decay", f"must be 0 or above, is {self.weight_decay}")
+        require(0 <= self.ema < 1, "ema", f"must be in [0, 1), is {self.ema}")
+        names = ("imagenet", "random")
+        require(self.backbone in names, "backbone", f"must be imagenet or random, is '{self.backbone}'")
+        require(0 <= self.frozen_stages <= 7, "frozen_stages", f"must be in [0, 7], is {self.frozen_stages}")
 
-def validate(settings: LocalizerTrainingSettings) -> None:
-    """Raises ValueError("key: what is wrong")."""
-    if settings.kind not in TRAINABLE:
-        raise ValueError(f"kind: must be one of {list(TRAINABLE)}, not '{settings.kind}'")
-    data = settings.data
-    if (data.images is None) != (data.instances is None):
-        raise ValueError("data.images and data.instances: give both or neither")
-    if data.images is None and data.scenes < 1:
-        raise ValueError("data: give data.images and data.instances, or data.scenes, or both")
-    if data.photos_weight <= 0 or data.scenes_weight <= 0:
-        raise ValueError("data.photos_weight and data.scenes_weight: must be above 0")
-    for name in ("steps", "batch_images", "checkpoint_every", "threads"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name}: must be at least 1, not {getattr(settings, name)}")
-    if not 0 <= settings.ema < 1:
-        raise ValueError(f"ema: must be in [0, 1), not {settings.ema}")
-    if settings.backbone not in ("imagenet", "random"):
-        raise ValueError(f"backbone: must be imagenet or random, not '{settings.backbone}'")
-    if not 0 <= settings.frozen_stages <= 7:
-        raise ValueError(f"frozen_stages: must be in [0, 7], not {settings.frozen_stages}")
-    if settings.augment.canvas % 32:
-        raise ValueError(f"augment.canvas: must be a multiple of 32, not {settings.augment.canvas}")
+
+def check_sources(data: BoxDataSettings) -> None:
+    """Raises ValueError where there is nothing to learn from (a default has neither photographs nor scenes)."""
+    has_any = data.images is not None or data.scenes >= 1
+    require(has_any, "data", "give data.images and data.instances, or data.scenes, or both")

@@ -15,7 +15,11 @@ from training.settings import LossSettings
 
 @dataclass(frozen=True)
 class Objective:
-    """The weighted sum of the losses (parity 32). concepts: float32 [C, D]; tau: the student's temperature."""
+    """The weighted sum of the losses (parity 32). concepts: float32 [C, D]; tau: the student's temperature.
+
+    Every collective is called by every rank in every step, whatever its batch holds: no branch that looks at data may
+    have one in it, or a rank without a kept region would leave the others waiting.
+    """
 
     concepts: torch.Tensor
     tau: float
@@ -57,9 +61,6 @@ class Objective:
             stored = (batch.topk_ids[kept], batch.topk_probs[kept], batch.residual[kept])
             return {"distill": mean_over_ranks(terms.distillation(logits, *stored), s.average)}
         teacher = terms.concept_logits(stored_embeddings(batch)[kept], self.concepts, self.tau)
-        if len(logits) == 0:
-            zero = logits.sum()
-            return {"local": zero, "global": zero, "relation": zero}
         parts = global_local(logits, teacher, batch.image_index[kept])
         local, whole = (mean_over_ranks(parts[name], s.average) for name in ("local", "global"))
         return {"local": local, "global": whole, "relation": parts["relation"]}

@@ -43,7 +43,8 @@ def relation_loss(
 
     [M, C], [R, C], the same of the teacher, all normalised; place: int64 [R], whose image each local row is
     of. A distance is ||g - l||_2 / sqrt(C), in [0, 2]. Pairs within an image and pairs across images (global
-    to local and global to global) count half each. M x (R + M) distances: linear in the number of regions.
+    to local and global to global) count half each. M x (R + M) distances: linear in the number of regions. 0, with a
+    gradient, without any region.
     """
     scale = student_global.shape[1] ** -0.5
     student = torch.cdist(student_global, torch.cat([student_local, student_global])) * scale
@@ -55,7 +56,7 @@ def relation_loss(
         [torch.ones_like(within[:, : len(place)]), own != own.T], dim=1
     )  # no global with itself
     terms = [squared[mask].mean() for mask in (within & counted, ~within & counted) if bool(mask.any())]
-    return torch.stack(terms).mean()
+    return torch.stack(terms).mean() if terms else squared.sum()
 
 
 def global_local(

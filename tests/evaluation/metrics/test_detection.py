@@ -16,7 +16,8 @@ from evaluation.metrics.detection import (
 from evaluation.settings import DetectionSettings
 
 
-def test_detect_thresholds_then_suppresses_within_a_class_only():  # parity 53
+@pytest.mark.parity(53)
+def test_detect_thresholds_then_suppresses_within_a_class_only():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]], np.float32)
     scores = np.array([[0.9, 0.2], [0.8, 0.3], [0.0005, 0.5]])
     found = detect(boxes, scores, DetectionSettings())
@@ -28,7 +29,8 @@ def test_detect_thresholds_then_suppresses_within_a_class_only():  # parity 53
     assert len(detect(boxes, scores, DetectionSettings(max_detections=2)).scores) == 2
 
 
-def test_fusion_drops_negative_logits_only_in_parity_mode():  # parity 54
+@pytest.mark.parity(54)
+def test_fusion_drops_negative_logits_only_in_parity_mode():
     scores, logits = np.array([[0.5], [0.5]]), np.array([4.0, -1.0])
     assert fuse(scores, logits, "sqrt-logit")[:, 0] == pytest.approx([np.sqrt(2.0), 0.0])
     sigmoid = 1 / (1 + np.exp(-logits))
@@ -36,7 +38,8 @@ def test_fusion_drops_negative_logits_only_in_parity_mode():  # parity 54
     assert (fuse(scores, logits, "none") == scores).all()
 
 
-def test_proposals_are_suppressed_and_cut():  # parity 54
+@pytest.mark.parity(54)
+def test_proposals_are_suppressed_and_cut():
     boxes = np.array([[0, 0, 100, 100], [0, 0, 100, 96], [0, 0, 50, 50]], np.float32)
     assert propose(boxes, np.array([1.0, 2.0, 0.0]), DetectionSettings()).tolist() == [1, 2]
     assert propose(boxes, np.array([1.0, 2.0, 0.0]), DetectionSettings(max_proposals=1)).tolist() == [1]
@@ -58,7 +61,8 @@ def _scene() -> tuple[list[TrueBoxes], list[Detections]]:
     return truths, found
 
 
-def test_ap50_by_hand_and_by_split():  # parity 55
+@pytest.mark.parity(55)
+def test_ap50_by_hand_and_by_split():
     truths, found = _scene()
     result = coco_ap(truths, found, ["star", "moon", "unused"], np.array([False, True, True]))
     # star: false positive first, then two hits: precision 2/3 at every recall after interpolation.

@@ -11,7 +11,8 @@ import torch
 from evaluation.metrics import zero_shot
 
 
-def test_scores_hold_a_background_of_logit_zero():  # parity 52
+@pytest.mark.parity(52)
+def test_scores_hold_a_background_of_logit_zero():
     regions, concepts = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     scores = zero_shot.class_scores(regions, concepts, tau=0.5)
     exps = [math.exp(0.6 / 0.5), math.exp(0.8 / 0.5), 1.0]
@@ -20,7 +21,8 @@ def test_scores_hold_a_background_of_logit_zero():  # parity 52
     assert without.sum() == pytest.approx(1.0)
 
 
-def test_accuracy_by_hand():  # parity 58
+@pytest.mark.parity(58)
+def test_accuracy_by_hand():
     scores = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7], [0.5, 0.4, 0.1]])
     labels = np.array([0, 1, 2, 2])
     result = zero_shot.accuracy(scores, labels, topk=(1, 2))

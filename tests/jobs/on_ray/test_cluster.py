@@ -53,7 +53,7 @@ def test_a_worker_with_other_versions_refuses_by_name():
 
 def test_versions_name_python_our_code_and_the_libraries():
     found = cluster.versions()
-    assert found["python"] == sys.version.split()[0]
+    assert sys.version.startswith(found["python"] + ".")
     assert {"code", "torch", "pillow", "spacy"} <= set(found)
 
 
@@ -70,7 +70,8 @@ import os, ray
 from jobs.on_ray.cluster import connect
 connect()
 context = ray.get_runtime_context()
-print("found", context.gcs_address, os.environ["RAY_AUTH_MODE"], ray._private.worker._global_node.webui_url or "no dashboard")
+dashboard = ray._private.worker._global_node.webui_url or "no dashboard"
+print("found", context.gcs_address, os.environ["RAY_AUTH_MODE"], dashboard)
 """
 
 

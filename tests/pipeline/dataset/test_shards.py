@@ -7,10 +7,13 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.build import build
-from pipeline.dataset import shards
+from pipeline.dataset import Dataset, shards
+from pipeline.dataset.npz import read_npz
+from pipeline.dataset.sample import pack_arrays
 from pipeline.run_local import LocalRunner
 from tests.pipeline import worlds
 
@@ -39,13 +42,31 @@ def sample(key: str) -> dict:
         "extension": "jpg",
         "image": b"image " + key.encode(),
         "meta": "{}",
-        "arrays": b"arrays",
+        "arrays": b"arrays" + key.encode(),
+        "n_regions": 0,
+        "n_pairs": 0,
+        "pair_concept_ids": [],
     }
 
 
 def test_the_same_samples_give_the_same_bytes_in_any_order():
     rows = [sample(k) for k in ("b", "a", "c")]
     assert shards.pack(rows) == shards.pack(rows[::-1])
+
+
+def test_the_index_says_where_members_lie(dataset):
+    opened = Dataset.open(str(dataset))
+    assert opened.n_samples == EXPECTED
+    for row in opened.shards:
+        data = Path(row.url).read_bytes()
+        members = dict(shards.read_shard(data))
+        index = pq.read_table(row.index_url).to_pylist()
+        assert [entry["key"] for entry in index] == list(members)
+        for entry in index:
+            for member in ("image", "json", "npz"):
+                extension = entry["extension"] if member == "image" else member
+                start = entry[f"{member}_offset"]
+                assert data[start : start + entry[f"{member}_bytes"]] == members[entry["key"]][extension]
 
 
 def test_members_are_adjacent_sorted_and_anonymous(dataset):
@@ -62,13 +83,13 @@ def test_members_are_adjacent_sorted_and_anonymous(dataset):
 
 def test_arrays_survive_and_pickles_do_not():
     arrays = {"a": np.arange(6, dtype=np.float16).reshape(2, 3), "b": np.zeros((0, 4), np.uint16)}
-    back = shards.unpack_arrays(shards.pack_arrays(arrays))
+    back = read_npz(pack_arrays(arrays))
     assert {k: (v.dtype, v.shape) for k, v in back.items()} == {
         k: (v.dtype, v.shape) for k, v in arrays.items()
     }
-    assert shards.pack_arrays(arrays) == shards.pack_arrays(arrays)
+    assert pack_arrays(arrays) == pack_arrays(arrays)
     with pytest.raises(ValueError, match="allow_pickle"):
-        shards.pack_arrays({"a": np.array([{}], dtype=object)})
+        pack_arrays({"a": np.array([{}], dtype=object)})
 
 
 def test_webdataset_reads_it(dataset):

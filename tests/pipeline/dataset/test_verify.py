@@ -106,7 +106,7 @@ def test_a_lost_manifest_row_is_missing(dataset):
     row = sorted((dataset / "manifest").iterdir())[0]
     row.unlink()
     found = faults(dataset)
-    assert f"missing: part {row.stem} has no manifest row" in found
+    assert f"missing: part {row.stem} has no manifest row that is whole" in found
     assert "damaged: manifest.parquet does not say what the manifest rows say" in found
 
 
@@ -138,7 +138,14 @@ def test_a_forged_row_does_not_hide_what_is_in_the_shard(dataset):
 
 
 @pytest.mark.parametrize(
-    "name", ["concept_pool/concepts.parquet", "concept_pool/text_embeddings.safetensors", "plan/plan.parquet"]
+    "name",
+    [
+        "concept_pool/concepts.parquet",
+        "concept_pool/text_embeddings.safetensors",
+        "plan/parts.parquet",
+        "plan/units.parquet",
+        "plan/index/000000.parquet",
+    ],
 )
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
 def test_one_changed_byte_in_pool_or_plan_is_damage(dataset, name, place):
@@ -149,8 +156,35 @@ def test_one_changed_byte_in_pool_or_plan_is_damage(dataset, name, place):
     assert [f.split(":")[:2] for f in faults(dataset)] == [["damaged", f" {name}"]]
 
 
+@pytest.mark.parametrize(
+    "name", ["settings.yaml", "fingerprint.json", "summary.json", "manifest.parquet", "index"]
+)
+def test_what_readers_trust_is_looked_at(dataset, name):
+    path = dataset / name if name != "index" else sorted((dataset / "index").iterdir())[0]
+    data = bytearray(path.read_bytes())
+    place = data.index(b"threshold") if name == "settings.yaml" else len(data) // 2
+    data[place] ^= 1
+    path.write_bytes(data)
+    assert faults(dataset)
+    path.unlink()
+    assert any(f.startswith("missing") for f in faults(dataset))
+
+
+def test_another_format_version_is_one_clear_line(dataset):
+    document = json.loads((dataset / "fingerprint.json").read_text())
+    (dataset / "fingerprint.json").write_text(json.dumps(document | {"format_version": 1}))
+    assert len(faults(dataset)) == 1
+    assert "has format version 1; this program reads version 2" in faults(dataset)[0]
+
+
+def test_an_address_in_a_foreign_row_is_not_followed(dataset):
+    path = sorted((dataset / "manifest").iterdir())[0]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"shard": "../../secret.tar"}))
+    assert f"missing: part {path.stem} has no manifest row that is whole" in faults(dataset)
+
+
 def test_a_folder_that_is_no_dataset_says_so(tmp_path):
-    assert "it is no dataset" in faults(tmp_path)[0]
+    assert "is no dataset" in faults(tmp_path)[0]
 
 
 def test_the_command_ends_with_1_if_anything_is_wrong(dataset, capsys):

@@ -54,10 +54,11 @@ def model_file(tmp_path_factory):
     return model, str(path)
 
 
+@pytest.mark.parity(8, 9, 10, 11)
 @torch.inference_mode()
 def test_proposals_equal_the_slow_reference_on_20_images(
     model_file,
-):  # parity 8, parity 9, parity 10, parity 11
+):
     model, path = model_file
     settings = LocalizerSettings(
         kind="rpn", checkpoint=path, image_size=SIDE, max_proposals=300, nms_iou=0.5, pre_nms_top_n=1000
@@ -87,7 +88,8 @@ def test_proposals_equal_the_slow_reference_on_20_images(
         assert nearest.max() < 0.05
 
 
-def test_the_regionclip_preset_input_is_800_by_1333_in_multiples_of_32():  # parity 9
+@pytest.mark.parity(9)
+def test_the_regionclip_preset_input_is_800_by_1333_in_multiples_of_32():
     from pipeline.localizers.rpn import TorchvisionRpn
 
     fit = TorchvisionRpn("fasterrcnn_resnet50_fpn", 0).fit

@@ -50,8 +50,9 @@ def random_levels(rng, counts, width, height):
     return levels
 
 
+@pytest.mark.parity(10, 11)
 @pytest.mark.parametrize("seed", range(6))
-def test_selection_equals_the_slow_twin(seed):  # parity 10, parity 11
+def test_selection_equals_the_slow_twin(seed):
     rng = np.random.default_rng(seed)
     width, height = 120, 90
     levels = random_levels(rng, [150, 60, 20, 1, 0], width, height)
@@ -70,7 +71,8 @@ def test_selection_equals_the_slow_twin(seed):  # parity 10, parity 11
     np.testing.assert_allclose(found.boxes_xyxy_norm * scale, [row[1] for row in slow], atol=1e-4)
 
 
-def test_levels_do_not_suppress_each_other():  # parity 10
+@pytest.mark.parity(10)
+def test_levels_do_not_suppress_each_other():
     box = torch.tensor([[10.0, 10, 50, 50]])
     one = (box, torch.tensor([1.0]))
     two = (box + 0.5, torch.tensor([2.0]))
@@ -80,13 +82,15 @@ def test_levels_do_not_suppress_each_other():  # parity 10
     assert select_proposals([merged], 100, 100, **options).objectness.tolist() == [2.0]
 
 
-def test_very_low_logits_are_kept_and_stay_raw():  # parity 10, parity 11
+@pytest.mark.parity(10, 11)
+def test_very_low_logits_are_kept_and_stay_raw():
     levels = [(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([-31.5]))]
     found = select_proposals(levels, 10, 10, pre_nms_top_n=5, nms_iou=0.5, max_proposals=5)
     assert found.objectness.tolist() == [-31.5]
 
 
-def test_a_tiny_box_is_kept_and_an_empty_one_is_not():  # parity 10: minimum size 0
+@pytest.mark.parity(10)
+def test_a_tiny_box_is_kept_and_an_empty_one_is_not():
     boxes = torch.tensor([[1.0, 1, 1.01, 1.01], [3, 3, 3, 8], [5, 5, 4, 8]])
     found = select_proposals(
         [(boxes, torch.tensor([0.0, 1.0, 2.0]))], 10, 10, pre_nms_top_n=5, nms_iou=0.5, max_proposals=5
@@ -94,7 +98,8 @@ def test_a_tiny_box_is_kept_and_an_empty_one_is_not():  # parity 10: minimum siz
     assert len(found.objectness) == 1
 
 
-def test_boxes_are_clipped_to_the_image_and_not_to_its_canvas():  # parity 10
+@pytest.mark.parity(10)
+def test_boxes_are_clipped_to_the_image_and_not_to_its_canvas():
     levels = [(torch.tensor([[-5.0, 5, 64, 60]]), torch.tensor([0.0]))]
     found = select_proposals(levels, 50, 40, pre_nms_top_n=5, nms_iou=0.5, max_proposals=5)
     assert found.boxes_xyxy_norm.tolist() == [[0.0, 0.125, 1.0, 1.0]]

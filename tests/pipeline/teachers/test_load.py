@@ -59,7 +59,8 @@ def test_texts_come_back_in_the_order_they_were_given(tiny, monkeypatch):
     torch.testing.assert_close(teacher.encode_text(texts), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_a_long_text_keeps_its_end():  # parity 6
+@pytest.mark.parity(6)
+def test_a_long_text_keeps_its_end():
     tokens = open_clip.get_tokenizer("RN50")(["dog " * 200])[0]
     assert tokens[-1] == tokens.max()
 

@@ -44,8 +44,9 @@ def slow_roi_align(features: np.ndarray, box: list[float], bins: int) -> np.ndar
     return out
 
 
+@pytest.mark.parity(17, 18)
 @torch.no_grad()
-def test_resnet_regions_equal_one_region_at_a_time():  # parity 17, 18
+def test_resnet_regions_equal_one_region_at_a_time():
     visual = towers.resnet()
     encoder = region_encoder(visual)
     image = torch.randn(1, 3, 96, 160, generator=torch.Generator().manual_seed(1))
@@ -101,9 +102,10 @@ def test_siglip_regions_equal_its_own_pool_on_one_token():
     torch.testing.assert_close(fast, torch.from_numpy(np.stack(slow)).float(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parity(16)
 @torch.no_grad()
 @pytest.mark.parametrize("tower", TOWERS)
-def test_a_padded_batch_equals_one_image_at_a_time(tower):  # parity 16
+def test_a_padded_batch_equals_one_image_at_a_time(tower):
     encoder = region_encoder(tower())
     generator = torch.Generator().manual_seed(2)
     images = [torch.randn(3, h, w, generator=generator) for h, w in [(64, 128), (96, 96), (64, 64)]]

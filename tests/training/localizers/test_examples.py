@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from pipeline.localizers import Proposals
-from training.localizers.augment import AugmentSettings, augment, clip_boxes, crop, flip_boxes, mosaic
+from training.localizers.augment import augment, clip_boxes, crop, flip_boxes, mosaic
 from training.localizers.average_recall import average_recall
 from training.localizers.batches import Mixture
 from training.localizers.examples import CocoBoxes, Example, SceneBoxes, held_out
+from training.localizers.settings import AugmentSettings
 
 NONE = np.zeros((0, 4), np.float32)
 PLAIN = AugmentSettings(canvas=64, min_side=64, max_side=64, stretch=1.0, flip=0.0, colour=0.0, mosaic=0.0)
@@ -137,6 +138,20 @@ def test_every_pass_visits_each_example_once_in_a_new_order():
     assert sorted(seen[:16]) == list(range(16))
     assert sorted(seen[16:]) == list(range(16))
     assert seen[:16] != seen[16:]
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0, 1.0], [3.0, 1.0], [1.0, 2.0], [0.3, 0.3, 0.4], [1.0, 1e-7], [5, 3, 2, 1]]
+)
+def test_of_several_sources_too_each_pass_visits_each_example_once(weights):
+    mixture = Mixture([Numbered(16, tag) for tag in range(len(weights))], weights, seed=0)
+    seen = [mixture.address(p) for p in range(16 * 12)]
+    share = np.asarray(weights) / sum(weights)
+    for which in range(len(weights)):
+        own = [index for source, index, _ in seen if source == which]
+        assert abs(len(own) - len(seen) * share[which]) <= len(weights)
+        for start in range(0, len(own) - 15, 16):
+            assert sorted(own[start : start + 16]) == list(range(16))
 
 
 def test_weights_are_shares_of_the_stream():

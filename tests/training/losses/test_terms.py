@@ -22,7 +22,8 @@ def _topk(q: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return ids, probs, 1 - probs.sum(dim=1)
 
 
-def test_vectors_are_normalised_whatever_their_length():  # parity 25
+@pytest.mark.parity(25)
+def test_vectors_are_normalised_whatever_their_length():
     s, e = _unit(4, 8), _unit(5, 8, seed=1)
     plain = terms.concept_logits(s, e, 0.01)
     scaled = terms.concept_logits(s * 7.0, e * torch.arange(1, 6)[:, None], 0.01)
@@ -31,20 +32,22 @@ def test_vectors_are_normalised_whatever_their_length():  # parity 25
     torch.testing.assert_close(terms.image_text(n, m, 0.1), terms.image_text(9 * n, 0.2 * m, 0.1))
 
 
-def test_region_contrastive_equals_the_paper_s_sum_over_regions():  # parity 27
+@pytest.mark.parity(27)
+def test_region_contrastive_equals_the_paper_s_sum_over_regions():
     s, e, tau = _unit(6, 8), _unit(5, 8, seed=1), 0.1
     labels = torch.tensor([0, 3, 3, 1, 0, 3])
     expected = []
     for i in range(6):
-        terms = [math.exp(float(s[i] @ e[labels[j]]) / tau) for j in range(6)]
-        positive = sum(t for j, t in enumerate(terms) if labels[j] == labels[i])
-        expected.append(-math.log(positive / sum(terms)))
+        values = [math.exp(float(s[i] @ e[labels[j]]) / tau) for j in range(6)]
+        positive = sum(v for j, v in enumerate(values) if labels[j] == labels[i])
+        expected.append(-math.log(positive / sum(values)))
     counts = torch.bincount(labels, minlength=5)
     got = terms.region_contrastive(terms.concept_logits(s, e, tau), labels, counts)
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=1e-5)
 
 
-def test_region_contrastive_weighs_concepts_by_frequency():  # parity 28
+@pytest.mark.parity(28)
+def test_region_contrastive_weighs_concepts_by_frequency():
     s, e, tau = _unit(5, 8), _unit(4, 8, seed=1), 0.2
     labels = torch.tensor([2, 2, 2, 0, 1])
     n = torch.bincount(labels, minlength=4).double()
@@ -60,7 +63,8 @@ def test_region_contrastive_weighs_concepts_by_frequency():  # parity 28
     assert not torch.allclose(once, expected.float(), atol=1e-3)
 
 
-def test_a_concept_that_no_region_has_is_no_negative():  # parity 29
+@pytest.mark.parity(29)
+def test_a_concept_that_no_region_has_is_no_negative():
     logits = torch.tensor([[1.0, 50.0, 0.0]], requires_grad=True)
     loss = terms.region_contrastive(logits, torch.tensor([0]), torch.tensor([1, 0, 1]))
     loss.sum().backward()
@@ -69,7 +73,8 @@ def test_a_concept_that_no_region_has_is_no_negative():  # parity 29
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.0)), abs=1e-6)
 
 
-def test_distillation_with_everything_stored_is_the_dense_kl():  # parity 26
+@pytest.mark.parity(26)
+def test_distillation_with_everything_stored_is_the_dense_kl():
     s, e, tau = _unit(6, 8), _unit(5, 8, seed=1), 0.1
     q = (_unit(6, 5, seed=2) * 3).softmax(dim=1)
     p = (s @ e.T / tau).softmax(dim=1)
@@ -80,11 +85,10 @@ def test_distillation_with_everything_stored_is_the_dense_kl():  # parity 26
     torch.testing.assert_close(terms.distillation(logits, *_topk(q, 5)), want, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parity(24)
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 12), st.integers(1, 11), st.floats(0.3, 30))
-def test_stored_targets_bound_the_dense_kl_from_below(
-    seed: int, c: int, k: int, sharpness: float
-):  # parity 24
+def test_stored_targets_bound_the_dense_kl_from_below(seed: int, c: int, k: int, sharpness: float):
     k = min(k, c)
     generator = torch.Generator().manual_seed(seed)
     q = (sharpness * torch.randn(3, c, generator=generator)).softmax(dim=1)
@@ -116,7 +120,8 @@ def test_the_minimum_of_the_bucket_kl_is_at_the_teacher():
     assert gradient.abs().max() < 1e-5
 
 
-def test_half_precision_masses_and_far_concepts_stay_finite():  # parity 26, weakness 8
+@pytest.mark.parity(26)
+def test_half_precision_masses_and_far_concepts_stay_finite():
     e = _unit(6, 8, seed=1)
     s = -e[:1]  # cosine -1 with the teacher's choice: p = exp(-200) underflows in float32
     logits = terms.concept_logits(s, e, 0.01).requires_grad_()
@@ -129,7 +134,8 @@ def test_half_precision_masses_and_far_concepts_stay_finite():  # parity 26, wea
     assert gradient[0, 0] < -0.9
 
 
-def test_image_text_is_the_mean_of_both_directions():  # parity 30
+@pytest.mark.parity(30)
+def test_image_text_is_the_mean_of_both_directions():
     v, t, tau = _unit(4, 8), _unit(4, 8, seed=1), 0.07
     rows = columns = 0.0
     for i in range(4):
@@ -140,7 +146,8 @@ def test_image_text_is_the_mean_of_both_directions():  # parity 30
     assert terms.image_text(v, t, tau).item() == pytest.approx((rows + columns) / 2, abs=1e-5)
 
 
-def test_losses_compute_in_float32_under_autocast():  # parity 38
+@pytest.mark.parity(38)
+def test_losses_compute_in_float32_under_autocast():
     s, e = _unit(6, 32).float(), _unit(5, 32, seed=1).float()
     plain = terms.concept_logits(s, e, 0.01)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import storage
+from training.distributed import max_over_ranks
 from training.localizers.batches import Mixture
 from training.localizers.settings import LocalizerTrainingSettings
 from training.localizers.tasks import Task
@@ -33,16 +34,6 @@ def learning_rate_factor(step: int, warmup: int, steps: int) -> float:
         return (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes beside and renames, so that a killed run leaves the last good file."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 class Trainer:
@@ -72,7 +63,8 @@ class Trainer:
         self.step = 0
 
     def run(self) -> Iterator[Progress]:
-        """Trains until `settings.steps`, one `Progress` a step. Raises FloatingPointError for a loss that is not finite."""
+        """Trains until `settings.steps`, one `Progress` a step. Raises FloatingPointError before the
+        weights move, on all workers, where loss or gradient norm of one is not finite."""
         while self.step < self._settings.steps:
             yield self._one_step()
 
@@ -89,12 +81,16 @@ class Trainer:
         )
         losses = self._task.loss(self._trained, examples, generator)
         total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"step {self.step}: the loss is not finite")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+        bad = max_over_ranks(torch.stack([~torch.isfinite(total), ~torch.isfinite(norm)]).float()).tolist()
+        if any(bad):
+            what = "loss" if bad[0] else "gradient norm"
+            raise FloatingPointError(
+                f"step {self.step + 1}: the {what} is not finite; the weights have not moved"
+            )
         self.optimizer.step()
         self.step += 1
         self._average()
@@ -122,7 +118,7 @@ class Trainer:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        replace_file(path, buffer.getvalue())
+        storage.write_bytes(str(path), buffer.getvalue())
 
     def restore(self, path: Path) -> None:
         """Continues from `save`."""

@@ -1,0 +1,151 @@
+"""One self-contained HTML page about a built dataset: no network, no server, no full read.
+
+Exact figures come from the manifest; what is said of single samples comes from the first samples of a few shards
+(reports/look.py), and the page says which. Data lies in it as JSON and is shown as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import yaml
+
+from pipeline.dataset import Dataset
+from pipeline.images import BadSample
+from reports import histograms, issues
+from reports.books import Books, open_books
+from reports.choose import plain, read
+from reports.concept_rows import concept_rows, crops, surest
+from reports.extremes import extremes
+from reports.issues import Issue
+from reports.look import Look, Seen, look
+from reports.page import render
+from reports.pictures import thumbnail
+from reports.settings import ReportSettings
+
+#: The page takes at most so many bytes; crops, then samples are left out until it does.
+MAX_BYTES = 15_000_000
+
+
+def html_report(dataset: Dataset, settings: ReportSettings | None = None) -> str:
+    """The page, at most `MAX_BYTES` long: fewer crops and samples where all would take more."""
+    settings = settings or ReportSettings()
+    books, looked = open_books(dataset), look(dataset, settings.shards, settings.samples)
+    while True:
+        page = render(document(dataset, settings, books, looked))
+        if len(page.encode()) <= MAX_BYTES or settings.shown == 1:
+            return page
+        settings = replace(
+            settings,
+            shown=max(1, settings.shown // 2),
+            crops=max(1, settings.crops // 2),
+            concepts=max(1, settings.concepts // 2),
+        )
+
+
+def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: Look) -> dict[str, Any]:
+    """All that the page shows, as JSON values."""
+    names = dataset.pool.names
+    found = issues.find(books, looked, names)
+    ends = extremes(looked.seen)
+    sure = surest(looked.seen, settings.crops)
+    samples = _shown(looked.seen, settings.shown, found, ends)
+    cut = crops(dataset, [s for pair in sure.values() for side in pair for s in side])
+    place = {s.key: i for i, s in enumerate(samples)}
+    return {
+        "head": head(dataset, books),
+        "rule": looked.rule,
+        "issues": [_issue(issue, place) for issue in found],
+        "histograms": [asdict(h) for h in histograms.all_of(looked.seen)],
+        "concepts": concept_rows(dataset, books, settings.concepts),
+        "n_concepts": len(names),
+        "crops": {
+            str(concept): [
+                [cut[s.seen.key, s.region] for s in side if (s.seen.key, s.region) in cut] for side in pair
+            ]
+            for concept, pair in sure.items()
+        },
+        "extremes": [{"title": title, "samples": [place[s.key] for s in seen]} for title, seen in ends],
+        "samples": _samples(dataset, samples, names, settings.regions),
+        "n_listed": min(settings.shown, len(looked.seen)),
+    }
+
+
+def head(dataset: Dataset, books: Books) -> dict[str, Any]:
+    """Counts, times and identity, of the whole dataset."""
+    run = books.summary.get("last_run") or {}
+    return {
+        "name": plain(dataset.url.rstrip("/").rsplit("/", 1)[-1], 80),
+        "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "counts": books.counts,
+        "n_shards": len(dataset.shards),
+        "add_up": books.add_up,
+        "complete": bool(books.summary),
+        "rejects": books.rejects,
+        "images_per_s": run.get("images_per_s"),
+        "regions_per_s": run.get("regions_per_s"),
+        "seconds": books.summary.get("stage_seconds", {}),
+        "fingerprint": dataset.fingerprint,
+        "pool": dataset.pool_hash,
+        "libraries": books.made_with.get("libraries", {}),
+        "format_version": books.made_with.get("format_version"),
+        "settings": yaml.safe_dump(dataset.settings, sort_keys=False, allow_unicode=True),
+    }
+
+
+def _shown(
+    seen: Sequence[Seen], n: int, found: Sequence[Issue], ends: Sequence[tuple[str, list[Seen]]]
+) -> list[Seen]:
+    """The samples of the page: the first `n` by key, then those that issues and extremes show, each once."""
+    extra = [shown.seen for issue in found for shown in issue.shown] + [s for _, some in ends for s in some]
+    listed = sorted(seen, key=lambda s: s.key)[:n]
+    return list({s.key: s for s in [*listed, *extra]}.values())
+
+
+def _issue(issue: Issue, place: dict[str, int]) -> dict[str, Any]:
+    values = {k: getattr(issue, k) for k in ("title", "text", "n", "of", "exact", "names", "share")}
+    return values | {"shown": [[place[s.seen.key], s.region] for s in issue.shown]}
+
+
+def _samples(
+    dataset: Dataset, samples: Sequence[Seen], names: Sequence[str], max_regions: int
+) -> list[dict[str, Any]]:
+    pictures: dict[str, str] = {}
+    for sample in read(dataset, [s.place for s in samples]):
+        try:
+            pictures[sample.key] = thumbnail(sample.image)
+        except BadSample:
+            pictures[sample.key] = ""
+    return [
+        {
+            "key": s.key,
+            "source_key": plain(s.source_key, 120),
+            "width": s.width,
+            "height": s.height,
+            "captions": [plain(c, 400) for c in s.captions[:5]],
+            "mentioned": [names[c] for c in sorted(s.mentioned)],
+            "picture": pictures[s.key],
+            "n_pairs": int(s.kept.sum()),
+            "regions": _regions(s, max_regions),
+        }
+        for s in samples
+    ]
+
+
+def _regions(s: Seen, n: int) -> list[list[Any]]:
+    """[number, kept, concept, probability, objectness, x0, y0, x1, y1] of at most `n` regions, pairs first."""
+    order = sorted(range(len(s.kept)), key=lambda r: (not s.kept[r], -s.probabilities[r]))[:n]
+    return [
+        [
+            r,
+            int(s.kept[r]),
+            int(s.labels[r]),
+            round(float(s.probabilities[r]), 3),
+            round(float(s.objectness[r]), 2),
+            *(round(float(v), 4) for v in s.boxes[r]),
+        ]
+        for r in order
+    ]

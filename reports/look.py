@@ -1,0 +1,133 @@
+"""A look at a few shards of a dataset: what its report says of single samples comes from these."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.dataset import Dataset, Sample, ShardRow
+from pipeline.images import BadSample
+from reports.choose import read_first
+from reports.pictures import difference_hash, shrunk
+
+#: Bytes read of one shard at most.
+SHARD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One sample without its image. R regions.
+
+    place: shard and position in it. boxes: float32 [R, 4], xyxy in [0, 1]; labels: int [R]; probabilities, objectness,
+    entropy: float32 [R], entropy as a share of that of equal probabilities; kept: bool [R]. mentioned: concept ids.
+    looks: 64 bits that equal pictures share, None where the image cannot be decoded.
+    """
+
+    place: tuple[ShardRow, int]
+    key: str
+    source_key: str
+    captions: list[str]
+    mentioned: frozenset[int]
+    width: int
+    height: int
+    n_bytes: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    objectness: np.ndarray
+    entropy: np.ndarray
+    kept: np.ndarray
+    looks: int | None
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the pairs, 0 without any."""
+        return float(self.probabilities[self.kept].mean()) if self.kept.any() else 0.0
+
+    @property
+    def areas(self) -> np.ndarray:
+        """float32 [R], shares of the image."""
+        return (self.boxes[:, 2] - self.boxes[:, 0]) * (self.boxes[:, 3] - self.boxes[:, 1])
+
+    @property
+    def short_sides(self) -> np.ndarray:
+        """float32 [R], pixels of each box's shorter side."""
+        return np.minimum(
+            (self.boxes[:, 2] - self.boxes[:, 0]) * self.width,
+            (self.boxes[:, 3] - self.boxes[:, 1]) * self.height,
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """seen: samples of `shards`, the first ones of each. rule: how they were chosen, for people."""
+
+    seen: list[Seen]
+    shards: list[ShardRow]
+    rule: str
+
+
+def look(dataset: Dataset, max_shards: int, max_samples: int) -> Look:
+    """The first samples of the `max_shards` shards of lowest sha256, as many of each; nothing else is read."""
+    shards = sorted(dataset.shards, key=lambda s: s.sha256)[:max_shards]
+    each = -(-max_samples // max(1, len(shards)))
+    n_concepts = len(dataset.pool.names)
+    seen = [s for shard in shards for s in _seen(shard, each, n_concepts)]
+    rule = (
+        f"{len(seen)} of {dataset.n_samples} samples: the first {each} at most (by key, a hash) of {len(shards)} of "
+        f"{len(dataset.shards)} shards (those of lowest sha256)"
+    )
+    return Look(seen, shards, rule)
+
+
+def _seen(shard: ShardRow, n: int, n_concepts: int) -> Iterator[Seen]:
+    for position, sample in enumerate(read_first(shard, n, SHARD_BYTES)):
+        yield seen_of(sample, (shard, position), n_concepts)
+
+
+def seen_of(sample: Sample, place: tuple[ShardRow, int], n_concepts: int) -> Seen:
+    """What the report keeps of a sample."""
+    meta, arrays = sample.meta, sample.arrays
+    top = arrays["topk_probs"].astype(np.float32)
+    try:
+        looks = difference_hash(shrunk(sample.image, 64))
+    except BadSample:
+        looks = None
+    return Seen(
+        place,
+        sample.key,
+        meta["source_key"],
+        meta["captions"],
+        frozenset(meta["mentioned"]),
+        meta["width"],
+        meta["height"],
+        len(sample.image),
+        arrays["boxes_xyxy_norm"].astype(np.float32),
+        arrays["topk_ids"][:, 0].astype(int),
+        top[:, 0],
+        arrays["objectness"].astype(np.float32),
+        relative_entropy(top, arrays["residual"].astype(np.float32), n_concepts),
+        arrays["kept"].astype(bool),
+        looks,
+    )
+
+
+def relative_entropy(top: np.ndarray, residual: np.ndarray, n_concepts: int) -> np.ndarray:
+    """Entropy of each region's probabilities over that of `n_concepts` equal ones: float32 [R] in [0, 1].
+
+    top: [R, k] stored probabilities; residual: [R], the mass of the other concepts, taken as spread evenly over them.
+    """
+    if n_concepts < 2:
+        return np.zeros(len(top), np.float32)
+    rest = max(1, n_concepts - top.shape[1])
+    parts = -np.where(top > 0, top * np.log(np.maximum(top, 1e-12)), 0).sum(axis=1)
+    spread = -np.where(residual > 0, residual * np.log(np.maximum(residual, 1e-12) / rest), 0)
+    return np.clip((parts + spread) / np.log(n_concepts), 0, 1).astype(np.float32)
+
+
+def digest(text: str) -> str:
+    """A short name that is safe anywhere: 12 hex digits of the sha256 of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -1,0 +1,82 @@
+"""The door is light: help and small commands start without the libraries that take seconds to import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.build import build
+from pipeline.run_local import LocalRunner
+from pipeline.sources.settings import SourceSettings
+from tests.pipeline.worlds import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = sorted(p.stem for p in (ROOT / "jobs").glob("*.py") if '__name__ == "__main__"' in p.read_text())
+HEAVY = ("torch", "torchvision", "spacy", "ray", "transformers", "open_clip", "timm", "pandas", "matplotlib")
+
+#: Runs a module as a script would be run, then says what was imported and the CPU seconds it took.
+PROBE = """
+import json, runpy, sys, time
+heavy, module, argv = json.loads(sys.argv[1])
+sys.argv = [module, *argv]
+code = 0
+try:
+    runpy.run_module(module, run_name="__main__")
+except SystemExit as e:
+    code = e.code or 0
+found = [name for name in heavy if name in sys.modules]
+print("\\n" + json.dumps({"code": code, "heavy": found, "cpu_s": time.process_time()}))
+"""
+
+
+def start(module: str, *argv: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, json.dumps([HEAVY, module, argv])],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_help_starts_without_the_heavy_libraries(job):
+    said = start(f"jobs.{job}", "--help")
+    assert said["code"] == 0
+    assert said["heavy"] == []
+    assert said["cpu_s"] < 2  # the goal is 1 on a quiet machine; the imports above are what costs seconds
+
+
+def test_the_probe_sees_a_heavy_import():
+    assert "matplotlib" in start("matplotlib.sankey")["heavy"]
+
+
+def test_verify_starts_without_the_heavy_libraries(tmp_path):
+    built = settings(tmp_path / "data", SourceSettings(count=12, size=64))
+    build(built, LocalRunner())
+    said = start("jobs.cli", "verify", built.out)
+    assert said["code"] == 0
+    assert said["heavy"] == []
+
+
+def test_the_public_names_are_imported_lazily():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys, regionpairs; dir(regionpairs); print([m for m in {HEAVY} if m in sys.modules])",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
