@@ -25,6 +25,9 @@ IRREGULAR_PLURALS = frozenset(
         "calves",
     ]
 )
+#: Plurals whose form without -s is a noun too, but a rare one: "lenses" are lenses of a lens, not of a lense. These are
+#: all such nouns of WordNet 3.0 where the form without -es is the usual one.
+_WITHOUT_E = frozenset(["annexes", "blintzes", "bunches", "crosses", "lenses", "marches", "pinches", "saxes"])
 _PLURAL_RULES = (
     ("s", ""), ("ves", "f"), ("ves", "fe"), ("ies", "y"), ("men", "man"), ("ches", "ch"), ("shes", "sh"),
     ("xes", "x"), ("zes", "z"), ("ses", "s"), ("oes", "o"),
@@ -82,6 +85,8 @@ class Singulars:
     def _singular(self, word: str) -> str:
         if word in self.exceptions:
             return self.exceptions[word]
+        if word in _WITHOUT_E:
+            return word[:-2]
         for end, new in _PLURAL_RULES:
             form = word[: -len(end)] + new
             if word.endswith(end) and form in self.index:
