@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou
 
+from benchmarks.shared_data import find_shared_data
 from concept_pool.count import count_block
 from concept_pool.embed import embed_pool
 from concept_pool.parse import Parser
@@ -39,7 +40,6 @@ from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
-from tests.shared_data import find_shared_data
 
 #: As of `--config photos`.
 PRESET = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
