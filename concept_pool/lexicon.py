@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-import fsspec
-
+import storage
 from concept_pool.settings import PoolSettings
 
 #: Words of these reasons are taken off the front of a longer name: "background tree" names a tree, "red car"
@@ -97,8 +96,7 @@ def _builtin(name: str) -> str:
 
 
 def _read(url: str) -> str:
-    with fsspec.open(url, "rt", encoding="utf-8") as file:
-        return file.read()
+    return storage.read_text(url)
 
 
 def _lines(text: str) -> list[str]:
