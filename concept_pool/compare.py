@@ -10,6 +10,7 @@ import storage
 from concept_pool.count import Counts
 from concept_pool.pool import REJECTED, ConceptPool, concept_table
 from concept_pool.settings import PoolSettings
+from concept_pool.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ def extend_pool(
 
 def read_regionclip(url: str) -> ConceptPool:
     """A pool from RegionCLIP's text format: a line `concept,count` a class, row order = class index."""
-    lines = [line.strip() for line in storage.read_text(url).split("\n") if line.strip()]
+    lines = [line.strip() for line in read_text(url).splitlines() if line.strip()]
     rows = []
     for number, line in enumerate(lines, start=1):
         name, comma, count = line.rpartition(",")
         if not comma or not count.strip().isdigit():
-            raise ValueError(f"{storage.redacted(url)}, line {number}: concept,count expected, got {line!r}")
+            raise ValueError(f"{url}, line {number}: concept,count expected, got {line!r}")
         rows.append(
             _new_row(name.strip()) | {"n_images": int(count), "meets_threshold": True, "is_class": True}
         )
@@ -99,7 +100,8 @@ def read_regionclip(url: str) -> ConceptPool:
 def write_regionclip(pool: ConceptPool, url: str) -> None:
     """The classes as RegionCLIP's text format: `concept,count`, in id order; the count is `n_images`."""
     counts = pool.table["n_images"].to_pylist()
-    storage.write_bytes(url, "".join(f"{name},{counts[i]}\n" for i, name in enumerate(pool.names)).encode())
+    lines = [f"{name},{counts[i]}\n" for i, name in enumerate(pool.names)]
+    storage.write_bytes(storage.absolute(url), "".join(lines).encode())
 
 
 def _new_row(name: str) -> dict[str, Any]:
