@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from benchmarks.shared_data import find_shared_data
 from pipeline.dataset.records import sample_key
 from pipeline.dataset.shards import commit, pack_arrays
-from tests.shared_data import find_shared_data
 
 
 def photographs(n: int) -> list[bytes]:

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou
 
+from benchmarks.shared_data import find_shared_data
 from concept_pool.count import count_block
 from concept_pool.embed import embed_pool
 from concept_pool.parse import Parser
@@ -34,12 +35,11 @@ from concept_pool.prompts import load_templates
 from concept_pool.settings import PoolSettings
 from evaluation.coco_names import ACCEPTED
 from pipeline import localizers, teachers
-from pipeline.align import Aligner, AlignSettings
+from pipeline.align import Aligner, AlignSettings, Image
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
-from tests.shared_data import find_shared_data
 
 #: As of `--config photos`.
 PRESET = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
@@ -188,7 +188,9 @@ def encode_proposals(photos: list[Photo], templates: list[str], min_count: int) 
 def label(data: Encoded, settings: AlignSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of every region: its label's probability, whether it is kept, and `judge`'s verdict."""
     accepted = [set(names) for names in ACCEPTED.values()]
-    found = Aligner(data.concepts, settings)(data.regions, data.mentioned, data.boxes)
+    found = Aligner(data.concepts, settings)(
+        data.regions, [Image(m, b) for m, b in zip(data.mentioned, data.boxes, strict=True)]
+    )
     labels = [[data.names[i] for i in a.topk_ids[:, 0]] for a in found]
     work = zip(data.photos, data.boxes, labels, strict=True)
     verdicts = np.concatenate([judge(p, b, names, accepted) for p, b, names in work])

@@ -54,7 +54,7 @@ class Coco:
         captions: image id -> its captions, in the file's order
         boxes: image id -> its boxes, in the file's order
         categories: category id -> name
-        record: the file's `images` record of each image, for what else it may hold (LVIS's `not_exhaustive_...`)
+        frequencies: category id -> LVIS's `frequency` (r, c, f), of the categories that have one
         skipped: what was wrong with records that are no images -> how many
         examples: what was wrong -> the first record of which it was
     """
@@ -63,7 +63,7 @@ class Coco:
     captions: dict[str, list[str]] = field(default_factory=dict)
     boxes: dict[str, list[CocoBox]] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
-    records: tuple[dict[str, Any], ...] = ()
+    frequencies: dict[int, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -98,13 +98,15 @@ def coco_of(document: Any) -> Coco:
         raise ValueError("it has neither a list `images` nor a list `annotations`")
     records = _list(document, "images")
     images = tuple(_marked_duplicates([_image(record, i) for i, record in enumerate(records)]))
-    found = Coco(images, records=tuple(r if isinstance(r, dict) else {} for r in records))
+    found = Coco(images)
     for record in _list(document, "categories"):
         number = _integer(record.get("id")) if isinstance(record, dict) else None
         if number is None:
             found._skip("categories without an id", _shown(record))
         else:
             found.categories[number] = next(iter(captions_of(record.get("name"))), str(number))
+            if isinstance(record.get("frequency"), str):
+                found.frequencies[number] = record["frequency"]
     ids = _Ids(images)
     for i, record in enumerate(_list(document, "annotations")):
         _add_annotation(found, ids, record, i)
