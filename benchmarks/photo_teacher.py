@@ -35,7 +35,7 @@ from evaluation.coco_names import ACCEPTED
 from evaluation.settings import TruthSettings
 from evaluation.truth import coco_truth
 from pipeline import localizers, teachers
-from pipeline.align import Aligner, AlignSettings
+from pipeline.align import Aligner, AlignSettings, Image
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
@@ -169,7 +169,9 @@ def encode_proposals(photos: list[Photo], templates: list[str], min_count: int) 
 def label(data: Encoded, settings: AlignSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of every region: its label's probability, whether it is kept, and `judge`'s verdict."""
     accepted = [set(names) for names in ACCEPTED.values()]
-    found = Aligner(data.concepts, settings)(data.regions, data.mentioned, data.boxes)
+    found = Aligner(data.concepts, settings)(
+        data.regions, [Image(m, b) for m, b in zip(data.mentioned, data.boxes, strict=True)]
+    )
     labels = [[data.names[i] for i in a.topk_ids[:, 0]] for a in found]
     work = zip(data.photos, data.boxes, labels, strict=True)
     verdicts = np.concatenate([judge(p, b, names, accepted) for p, b, names in work])

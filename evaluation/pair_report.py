@@ -11,8 +11,9 @@ import torch
 from concept_pool.pool import ConceptPool
 from evaluation.metrics import boxes, pairs
 from evaluation.truth import TrueImage, TruthSet
-from pipeline.align import Aligner
+from pipeline.align import Aligner, Image
 from pipeline.dataset import Dataset, Sample
+from pipeline.dataset.sample import is_pair
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 YIELDS = (0.1, 0.25, 0.4)
@@ -102,15 +103,14 @@ def stored_regions(sample: Sample) -> pairs.Regions:
     arrays = sample.arrays
     best = np.pad(arrays["topk_probs"].astype(np.float64), ((0, 0), (0, 1)))
     labels, margins = arrays["topk_ids"][:, 0].astype(int), best[:, 0] - best[:, 1]
-    return _regions(sample, labels, best[:, 0], margins, arrays["kept"].astype(bool))
+    return _regions(sample, labels, best[:, 0], margins, is_pair(arrays))
 
 
 def relabelled_regions(samples: Sequence[Sample], aligner: Aligner) -> list[pairs.Regions]:
     """The same regions, labelled anew from their stored embeddings."""
     alignments = aligner(
         [torch.from_numpy(sample.region_embeddings()) for sample in samples],
-        [sample.meta["mentioned"] for sample in samples],
-        [sample.arrays["boxes_xyxy_norm"] for sample in samples],
+        [Image.of_stored(sample.meta, sample.arrays) for sample in samples],
     )
     return [
         _regions(

@@ -33,13 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
     def make() -> tuple[str, dict[str, Any]]:
-        settings = _settings(own.dataset, [*rest, *(["--pool.path", own.pool] if own.pool else [])])
+        settings = settings_of(own.dataset, [*rest, *(["--pool.path", own.pool] if own.pool else [])])
         return settings.out, relabel(own.dataset, settings, runner(settings))
 
     return outcome("relabel.py", make)
 
 
-def _settings(dataset: str, argv: list[str]) -> BuildSettings:
+def settings_of(dataset: str, argv: list[str]) -> BuildSettings:
     """The dataset's own settings with `argv` on top. Where to write and on what machine is never the dataset's word: it may
     come from anywhere."""
     own = dict(Dataset.open(dataset).settings)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchvision.ops import box_iou
 
+from pipeline.scores import KEPT, keep_reasons, objectness_of, pair_scores, rules_of
 from pipeline.settings import AlignSettings
+
+if TYPE_CHECKING:
+    from pipeline.corpus.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -20,83 +24,162 @@ class Alignment:
     topk_ids: int32 [R, k], concept ids by falling probability, ties by rising id; column 0 is the label.
     topk_probs: float32 [R, k].
     residual: float32 [R], 1 - sum(topk_probs), never negative.
-    kept: bool [R], topk_probs[:, 0] > threshold, less the duplicates that `pair_nms_iou` removes.
+    scores: float32 [R], what the label is ranked by (`align.score`).
+    reasons: uint8 [R], 0 where region and label are a pair, else why not (pipeline/scores.py).
     margin: float32 [R], the label's probability less the runner-up's (also where k = 1).
+    background: float32 [R], the probability that there is no object, or None where the policy has no such class. Then
+    `topk_probs` are given that there is one.
     """
 
     topk_ids: np.ndarray
     topk_probs: np.ndarray
     residual: np.ndarray
-    kept: np.ndarray
+    scores: np.ndarray
+    reasons: np.ndarray
     margin: np.ndarray
+    background: np.ndarray | None = None
+
+    @property
+    def kept(self) -> np.ndarray:
+        """bool [R], the pairs."""
+        return self.reasons == KEPT
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is known of an image beside its regions' embeddings; what no setting asks for may be left out.
+
+    mentioned: ids of the concepts that its own captions name. boxes_xyxy_norm: float32 [R, 4] (pair_nms_iou, region rules).
+    objectness: float32 [R], raw (score: objectness, policy: corpus). size: width and height in pixels (region rules).
+    """
+
+    mentioned: Sequence[int] = ()
+    boxes_xyxy_norm: np.ndarray | None = None
+    objectness: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+
+    @staticmethod
+    def of_stored(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Image:
+        """From the members of a stored sample (docs/format.md)."""
+        size = (int(meta["width"]), int(meta["height"]))
+        return Image(meta["mentioned"], arrays["boxes_xyxy_norm"], arrays["objectness"], size)
 
 
 class Aligner:
     """A pool ready to be matched with many images: its embeddings are normalised and moved to the device once.
 
-    concepts: float32 [C, D], need not be normalised.
+    concepts: float32 [C, D], need not be normalised. classifier: policy `corpus` needs it.
     """
 
-    def __init__(self, concepts: torch.Tensor, settings: AlignSettings, device: str = "cpu"):
+    def __init__(
+        self,
+        concepts: torch.Tensor,
+        settings: AlignSettings,
+        device: str = "cpu",
+        classifier: Classifier | None = None,
+        damping: float = 0.0,
+    ):
         self.settings = settings
         self._concepts = F.normalize(concepts.to(device, torch.float32), dim=1)
+        self._classifier, self._damping = classifier, damping
+        if settings.policy == "corpus" and classifier is None:
+            raise ValueError(
+                "align.policy: corpus labels come from a fit to a whole dataset (jobs/refine_labels.py)"
+            )
 
-    def __call__(
-        self,
-        regions: Sequence[torch.Tensor],
-        mentioned: Sequence[list[int]],
-        boxes_xyxy_norm: Sequence[np.ndarray] | None = None,
-    ) -> list[Alignment]:
-        """One `Alignment` an image. `boxes_xyxy_norm` is needed (and read) only with `pair_nms_iou`."""
+    def __call__(self, regions: Sequence[torch.Tensor], images: Sequence[Image]) -> list[Alignment]:
+        """One `Alignment` an image. regions: float [R, D] of each. Raises ValueError if something needed is left out."""
         if not regions:
             return []
         counts = [len(r) for r in regions]
-        together = torch.cat([r.to(self._concepts.device, torch.float32) for r in regions])
-        logits = F.normalize(together, dim=1) @ self._concepts.T / self.settings.tau
-        logits = logits + self._policy(mentioned, logits.shape[1]).repeat_interleave(
-            torch.tensor(counts, device=logits.device), dim=0
+        together = F.normalize(
+            torch.cat([r.to(self._concepts.device, torch.float32) for r in regions]), dim=1
         )
-        ids, probs = top_of(logits.softmax(dim=1), max(2, self.settings.top_k))
-        out = []
-        for index, (i, p) in enumerate(zip(ids.cpu().split(counts), probs.cpu().split(counts), strict=True)):
-            boxes = boxes_xyxy_norm[index] if boxes_xyxy_norm is not None else None
-            silent = self.settings.policy == "caption" and not mentioned[index]
-            out.append(self._alignment(i.numpy(), p.numpy(), boxes, silent))
-        return out
+        k = max(2, self.settings.top_k)
+        backgrounds: Sequence[np.ndarray | None] = [None] * len(images)
+        if self.settings.policy == "corpus":
+            ids, probs, backgrounds = self._classified(together, images, counts, k)
+        else:
+            logits = together @ self._concepts.T / self.settings.tau
+            logits = logits + self._policy(images, logits.shape[1]).repeat_interleave(
+                torch.tensor(counts, device=logits.device), dim=0
+            )
+            ids, probs = top_of(logits.softmax(dim=1), k)
+        parts = zip(ids.cpu().split(counts), probs.cpu().split(counts), images, backgrounds, strict=True)
+        return [self._alignment(i.numpy(), p.numpy(), image, b) for i, p, image, b in parts]
 
-    def _policy(self, mentioned: Sequence[list[int]], n_concepts: int) -> torch.Tensor:
+    def _policy(self, images: Sequence[Image], n_concepts: int) -> torch.Tensor:
         """float32 [images, C], what the label policy adds to the logits of an image's regions."""
         device, policy = self._concepts.device, self.settings.policy
-        added = torch.zeros(len(mentioned), n_concepts, device=device)
-        for row, ids in zip(added, mentioned, strict=True):
+        added = torch.zeros(len(images), n_concepts, device=device)
+        for row, image in zip(added, images, strict=True):
+            ids = list(image.mentioned)
             if policy == "blend":
                 row[ids] = self.settings.blend_bonus
             elif policy == "caption" and ids:
                 row.fill_(float("-inf"))[ids] = 0.0
         return added
 
-    def _alignment(
-        self, ids: np.ndarray, probs: np.ndarray, boxes: np.ndarray | None, silent: bool
-    ) -> Alignment:
-        """From the top max(2, k) of every region to what is stored of it. silent: the captions name no concept."""
-        settings = self.settings
-        kept = (
-            probs[:, 0] > settings.threshold if probs.shape[1] and not silent else np.zeros(len(probs), bool)
+    def _classified(
+        self, regions: torch.Tensor, images: Sequence[Image], counts: list[int], k: int
+    ) -> tuple[torch.Tensor, torch.Tensor, list[np.ndarray]]:
+        """Labels by the fitted classifier: ids and probabilities [R, k], and each image's background."""
+        from pipeline.corpus.labels import label
+
+        assert self._classifier is not None
+        objectness = np.concatenate(
+            [_needed(i.objectness, "align.policy corpus", "objectness") for i in images]
         )
-        if settings.pair_nms_iou > 0 and kept.any():
-            if boxes is None:
-                raise ValueError("align.pair_nms_iou needs the boxes")
-            kept = without_duplicates(boxes, ids[:, 0], probs[:, 0], kept, settings.pair_nms_iou)
+        mentioned = [image.mentioned for image in images]
+        found = label(
+            self._classifier, regions.cpu().numpy(), objectness, mentioned, counts, self._damping, k
+        )
+        backgrounds = np.split(found.background, np.cumsum(counts)[:-1])
+        return torch.from_numpy(found.ids), torch.from_numpy(found.probabilities), backgrounds
+
+    def _alignment(
+        self, ids: np.ndarray, probs: np.ndarray, image: Image, background: np.ndarray | None
+    ) -> Alignment:
+        """From the top max(2, k) of every region to what is stored of it."""
+        first = probs[:, 0] if probs.shape[1] else np.zeros(len(probs), np.float32)
         runner_up = probs[:, 1] if probs.shape[1] > 1 else 0.0
-        margin = probs[:, 0] - runner_up if probs.shape[1] else np.zeros(len(probs), np.float32)
-        top = probs[:, : settings.top_k]
+        top = probs[:, : self.settings.top_k]
+        scores = self._scores(first, image, background)
         return Alignment(
-            topk_ids=ids[:, : settings.top_k].astype(np.int32),
+            topk_ids=ids[:, : self.settings.top_k].astype(np.int32),
             topk_probs=top,
             residual=np.clip(1.0 - top.sum(axis=1), 0.0, 1.0).astype(np.float32),
-            kept=kept,
-            margin=margin.astype(np.float32),
+            scores=scores,
+            reasons=self._reasons(scores, ids, image),
+            margin=(first - runner_up).astype(np.float32),
+            background=background,
         )
+
+    def _scores(self, first: np.ndarray, image: Image, background: np.ndarray | None) -> np.ndarray:
+        s = self.settings
+        if s.score == "probability":
+            return first.astype(np.float32)
+        objectness = _needed(image.objectness, "align.score", "objectness")
+        return pair_scores(first, objectness, s.score, objectness_of(s), s.objectness_weight, background)
+
+    def _reasons(self, scores: np.ndarray, ids: np.ndarray, image: Image) -> np.ndarray:
+        s, rules = self.settings, rules_of(self.settings)
+        by_rules = None
+        if rules.any:
+            size = _needed(image.size, "align.min_side_px, area or aspect", "size of the image")
+            by_rules = rules.reasons(_needed(image.boxes_xyxy_norm, "region rules", "boxes"), *size)
+        boxes = image.boxes_xyxy_norm
+        if s.pair_nms_iou > 0:
+            boxes = _needed(boxes, "align.pair_nms_iou", "boxes")
+        labels = ids[:, 0] if ids.shape[1] else np.zeros(len(ids), int)
+        silent = s.policy == "caption" and not len(image.mentioned)
+        return keep_reasons(scores, labels, boxes, s.threshold, by_rules, s.pair_nms_iou, silent)
+
+
+def _needed(value: Any, key: str, what: str) -> Any:
+    if value is None:
+        raise ValueError(f"{key} needs the {what}")
+    return value
 
 
 def align(
@@ -105,16 +188,17 @@ def align(
     mentioned: list[int],
     settings: AlignSettings,
     boxes_xyxy_norm: np.ndarray | None = None,
+    objectness: np.ndarray | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Alignment:
     """Softmax of cosine / tau over the pool (RegionCLIP, CVPR 2022, eq. 3), under a label policy.
 
-    regions: float32 [R, D]; concepts: float32 [C, D]; neither needs to be normalised.
-    mentioned: ids of the concepts that the image's own captions name. Under policy `caption` an image that mentions
-    none keeps no region. boxes_xyxy_norm: float32 [R, 4], needed only with `pair_nms_iou`.
-    For many images with one pool, `Aligner` does the pool's share once.
+    regions: float32 [R, D]; concepts: float32 [C, D]; neither needs to be normalised. The rest: `Image`. Under policy
+    `caption` an image that mentions no concept keeps no region. For many images with one pool, `Aligner` does the pool's
+    share once.
     """
-    boxes = None if boxes_xyxy_norm is None else [boxes_xyxy_norm]
-    return Aligner(concepts, settings)([regions], [mentioned], boxes)[0]
+    image = Image(mentioned, boxes_xyxy_norm, objectness, size)
+    return Aligner(concepts, settings)([regions], [image])[0]
 
 
 def top_of(probs: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,22 +210,3 @@ def top_of(probs: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     keys = (bits << 32) + torch.arange(columns - 1, -1, -1, device=probs.device)
     ids = columns - 1 - (keys.topk(k, dim=1).values & 0xFFFFFFFF)
     return ids, probs.gather(1, ids)
-
-
-def without_duplicates(
-    boxes_xyxy_norm: np.ndarray, labels: np.ndarray, probs: np.ndarray, kept: np.ndarray, iou: float
-) -> np.ndarray:
-    """`kept` less every region that overlaps a more probable kept region of the same label by more than `iou`.
-
-    Greedy, as NMS is, by falling probability; ties fall to the earlier region (the one with more objectness).
-    """
-    out = kept.copy()
-    order = [r for r in np.argsort(-probs, kind="stable") if kept[r]]
-    boxes = torch.from_numpy(np.ascontiguousarray(boxes_xyxy_norm[order], np.float32))
-    overlaps = box_iou(boxes, boxes).numpy() > iou
-    for i, region in enumerate(order):
-        if out[region]:
-            for j in np.flatnonzero(overlaps[i, i + 1 :]) + i + 1:
-                if labels[order[j]] == labels[region]:
-                    out[order[j]] = False
-    return out

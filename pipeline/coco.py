@@ -54,8 +54,7 @@ class Coco:
         captions: image id -> its captions, in the file's order
         boxes: image id -> its boxes, in the file's order
         categories: category id -> name
-        frequencies: category id -> its `frequency`, of the categories that have one (LVIS: r, c, f)
-        record: the file's `images` record of each image, for what else it may hold (LVIS's `not_exhaustive_...`)
+        frequencies: category id -> LVIS's `frequency` (r, c, f), of the categories that have one
         skipped: what was wrong with records that are no images -> how many
         examples: what was wrong -> the first record of which it was
     """
@@ -65,7 +64,6 @@ class Coco:
     boxes: dict[str, list[CocoBox]] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
     frequencies: dict[int, str] = field(default_factory=dict)
-    records: tuple[dict[str, Any], ...] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -100,7 +98,7 @@ def coco_of(document: Any) -> Coco:
         raise ValueError("it has neither a list `images` nor a list `annotations`")
     records = _list(document, "images")
     images = tuple(_marked_duplicates([_image(record, i) for i, record in enumerate(records)]))
-    found = Coco(images, records=tuple(r if isinstance(r, dict) else {} for r in records))
+    found = Coco(images)
     for record in _list(document, "categories"):
         number = _integer(record.get("id")) if isinstance(record, dict) else None
         if number is None:

@@ -27,7 +27,7 @@ RUNTIME_KEYS = (
     "gpus_per_worker", "recheck",
 )  # fmt: skip
 #: What of the source's settings counts. Its input is compared by content (`Source.identity`), so that a folder may move.
-SOURCE_KEYS = ("kind", "caption_column", "limit", "max_pixels")
+SOURCE_KEYS = ("kind", "limit", "max_pixels")
 POOL_FILES = ("aliases", "not_visible", "compounds", "extra_names", "templates")
 LIBRARIES = (
     "torch",
@@ -45,15 +45,16 @@ CODE = {
     "concept_pool": ("",),
     "world": ("",),
     "pipeline": (
-        "sources", "localizers", "teachers", "networks", "stages", "align.py", "images.py", "coco.py", "rejects.py",
-        "planning.py", "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+        "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
+        "orientation.py", "coco.py", "rejects.py", "planning.py", "refine.py", "dataset/records.py",
+        "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     ),
 }  # fmt: skip
 
 
 def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     """A JSON document of all that changes bytes: settings, input, weights, code, libraries, format."""
-    from pipeline import localizers, teachers
+    from pipeline import localizers, sources, teachers
 
     values = dataclasses.asdict(settings)
     for key in (*RUNTIME_KEYS, "localizer", "teacher"):
@@ -67,7 +68,7 @@ def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     document = {
         "format_version": FORMAT_VERSION,
         "settings": values,
-        "input": source.identity(),
+        "input": {**sources.describe(settings.source), **source.identity()},
         "localizer": localizers.describe(settings.localizer),
         "teacher": teachers.describe(settings.teacher),
         "code": code_hash(),

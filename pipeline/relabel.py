@@ -34,7 +34,7 @@ log = logging.getLogger("regionpairs")
 
 #: Settings that may differ from the dataset's own. Whatever else is asked for needs a build.
 CHANGEABLE = (
-    "out", "align.", "pool.templates", "pool.ensemble", "pool.path", "workers", "threads", "decode_threads",
+    "out", "align.", "corpus.", "pool.templates", "pool.ensemble", "pool.path", "workers", "threads", "decode_threads",
     "cpus_per_worker", "gpus_per_worker", "reject_budget", "damage_budget", "recheck", "runtime", "teacher.device",
 )  # fmt: skip
 
@@ -83,6 +83,7 @@ def derive(
         "by": name,
         "options": said,
         "align": dataclasses.asdict(settings.align),
+        "corpus": dataclasses.asdict(settings.corpus) if settings.align.policy == "corpus" else None,
         "pool": ConceptPool.load(pool).hash,
         "templates": templates_hash(load_templates(settings.pool.templates)),
         "ensemble": settings.pool.ensemble,
@@ -102,6 +103,10 @@ def derive(
         from pipeline.stages.chain import Job
 
         job = Job(settings, layout.url, identity, token, dataset=source.url, options=options)
+        if settings.align.policy == "corpus":
+            from pipeline.refine import fit_corpus
+
+            fit_corpus(job, stages, plan.parts, runner)
         run = run_parts(stages, settings, plan, todo, job, runner)
         storage.require_claim(layout.url, token)
         return finish(settings, plan, identity, run)

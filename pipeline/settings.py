@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from concept_pool.settings import PoolSettings
+from pipeline.corpus.settings import CorpusSettings
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.teachers.settings import TeacherSettings
 
-POLICIES = ("pool", "caption", "blend")
+POLICIES = ("pool", "caption", "blend", "corpus")
+SCORES = ("probability", "objectness")
 REGION_EMBEDDINGS = ("none", "fp16", "int8")
 
 
@@ -19,13 +21,21 @@ class AlignSettings:
     """How regions are matched to concepts.
 
     Attributes:
-        policy: pool (every concept competes) | caption (only those the image's captions name) | blend (a bonus for them)
+        policy: pool (every concept competes) | caption (only those the image's captions name) | blend (a bonus for them) | corpus (a classifier with a background class, fitted to the whole dataset: jobs/refine_labels.py)
         tau: temperature of the softmax over cosines; each teacher has its own (CLIP: 0.01; photo: see --config photos)
-        threshold: a region is kept if its best probability is above this (strictly)
+        threshold: a region is kept if its score is above this (strictly)
         blend_bonus: logits added to the concepts that the image's captions name (policy: blend)
         top_k: concepts and probabilities stored a region; the rest is stored as one residual mass
         region_embeddings: none | fp16 | int8 (stored beside the labels, so that a dataset can be relabelled)
-        pair_nms_iou: of kept regions of one image with the same label whose boxes overlap more than this, only the most probable stays a pair; 0: all stay
+        pair_nms_iou: of kept regions of one image with the same label whose boxes overlap more than this, only the best-scored stays a pair; 0: all stay
+        score: what a pair is kept and ranked by: probability (of its label; RegionCLIP's rule) | objectness (the probability times that of an object: p * sigmoid(scale * objectness + offset) ** weight)
+        objectness_scale: factor of the raw objectness; 1 takes the localizer's own word for it (score: objectness)
+        objectness_offset: added to the scaled objectness (score: objectness; benchmarks/pair_scores.py fits both)
+        objectness_weight: exponent of the objectness (score: objectness)
+        min_side_px: regions with a shorter side, in pixels of the upright image, are no pair; 0: any
+        min_area: regions with a smaller share of the image are no pair; 0: any
+        max_area: regions with a larger share of the image are no pair; 1: any
+        max_aspect: regions whose longer side is more than this many shorter ones are no pair; 0: any
     """  # noqa: E501 - one line a key: it becomes --help
 
     policy: str = "blend"
@@ -35,6 +45,14 @@ class AlignSettings:
     top_k: int = 16
     region_embeddings: str = "none"
     pair_nms_iou: float = 0.0
+    score: str = "probability"
+    objectness_scale: float = 1.0
+    objectness_offset: float = 0.0
+    objectness_weight: float = 1.0
+    min_side_px: float = 0.0
+    min_area: float = 0.0
+    max_area: float = 1.0
+    max_aspect: float = 0.0
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -51,6 +69,19 @@ class AlignSettings:
             raise ValueError(f"align.top_k: must be at least 1, is {self.top_k}")
         if not 0 <= self.pair_nms_iou <= 1:
             raise ValueError(f"align.pair_nms_iou: must be in [0, 1], is {self.pair_nms_iou}")
+        if self.score not in SCORES:
+            raise ValueError(f"align.score: must be one of {', '.join(SCORES)}, not '{self.score}'")
+        for name in ("objectness_scale", "objectness_weight"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"align.{name}: must be above 0, is {getattr(self, name)}")
+        if self.min_side_px < 0:
+            raise ValueError(f"align.min_side_px: must be at least 0, is {self.min_side_px}")
+        if not 0 <= self.min_area <= self.max_area <= 1:
+            raise ValueError(
+                f"align.min_area, align.max_area: must be 0 <= {self.min_area} <= {self.max_area} <= 1"
+            )
+        if self.max_aspect != 0 and self.max_aspect < 1:
+            raise ValueError(f"align.max_aspect: must be 0 (any) or at least 1, is {self.max_aspect}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +109,7 @@ class BuildSettings:
     localizer: LocalizerSettings = field(default_factory=LocalizerSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
+    corpus: CorpusSettings = field(default_factory=CorpusSettings)
     samples_per_shard: int = 64
     reject_budget: float = 0.1
     damage_budget: float = 0.01

@@ -27,6 +27,7 @@ from pipeline.dataset import Dataset, concepts, records, sample
 from pipeline.dataset.npz import read_npz
 from pipeline.relabel import derive
 from pipeline.run_local import LocalRunner
+from pipeline.scores import BELOW_SCORE, KEPT
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload
 from pipeline.stages.commit import Commit
@@ -150,6 +151,8 @@ VARIANTS: dict[str, Variant] = {
     "pool": Variant("pool"),
     "caption": Variant("caption"),
     "blend": Variant("blend"),
+    "corpus": Variant("corpus"),
+    "corpus-shuffled": Variant("corpus", (ReadShard, ShuffleCaptions, Relabel, Commit)),
     "oracle": Variant("caption", (ReadShard, Relabel, TrueLabels, Commit)),
     "swapped": Variant("caption", (ReadShard, Relabel, SwapAxes, Commit)),
     "swapped-oracle": Variant("caption", (ReadShard, Relabel, TrueLabels, SwapAxes, Commit)),
@@ -209,7 +212,9 @@ def certain(ids: np.ndarray, labels: np.ndarray) -> Alignment:
         ids[row] = np.concatenate([[labels[row]], rest])
         probabilities[row, 0] = 1
     residual = np.where(known, 0, 1).astype(np.float32)
-    return Alignment(ids, probabilities, residual, known, known.astype(np.float32))
+    certainty = known.astype(np.float32)
+    reasons = np.where(known, KEPT, BELOW_SCORE).astype(np.uint8)
+    return Alignment(ids, probabilities, residual, certainty, reasons, certainty)
 
 
 def _with_captions_of(row: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

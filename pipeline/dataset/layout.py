@@ -20,6 +20,7 @@ FOLDERS = (
     "plan/units",
     "plan/index",
     "plan/counts",
+    "corpus",
 )
 POOL_FILES = ("concepts.parquet", "rejected.parquet", "pool.json", "text_embeddings.safetensors")
 _PART = r"\d{6,}-[0-9a-f]{12}"
@@ -28,6 +29,7 @@ _OURS = re.compile(
     | plan/(units|parts|duplicates)\.parquet | plan/plan\.json | plan/units/\d+\.json
     | plan/index/\d+\.parquet | plan/counts/(\d+|merged-\d+-\d+)\.parquet
     | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.safetensors)
+    | corpus/({_PART}|state)\.safetensors | corpus/report\.json
     | (manifest|rejects)\.parquet | fingerprint\.json | summary\.json | settings\.yaml""",
     re.VERBOSE,
 )
@@ -73,6 +75,23 @@ class Layout:
 
     def merged_counts(self, level: int, group: int) -> str:
         return self.file(f"plan/counts/merged-{level}-{group}.parquet")
+
+    def regions(self, part: str) -> str:
+        """What the corpus pass reads of a part; there while it runs."""
+        return self.file(f"corpus/{part}.safetensors")
+
+    @property
+    def corpus_state(self) -> str:
+        """The corpus pass after its last round; there while it runs."""
+        return self.file("corpus/state.safetensors")
+
+    @property
+    def corpus_report(self) -> str:
+        return self.file("corpus/report.json")
+
+    @property
+    def classifier(self) -> str:
+        return self.pool_file("classifier.safetensors")
 
     @property
     def pool(self) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.align import Alignment
 
 #: Arrays with a row a region that every sample has.
-REGION_ARRAYS = ("boxes_xyxy_norm", "objectness", "topk_ids", "topk_probs", "residual", "kept")
+REGION_ARRAYS = ("boxes_xyxy_norm", "objectness", "topk_ids", "topk_probs", "residual", "scores", "kept")
 #: Members that are not the image.
 SIDE_MEMBERS = ("json", "npz")
 
@@ -72,13 +72,26 @@ def region_embedding_arrays(regions: np.ndarray, form: str) -> dict[str, np.ndar
 
 
 def alignment_arrays(alignment: Alignment, n_concepts: int) -> dict[str, np.ndarray]:
-    """An alignment as it is stored: ids as uint16 where they fit, probabilities as float16."""
+    """An alignment as it is stored: ids as uint16 where they fit, probabilities as float16; `kept` holds the reasons.
+
+    `background` is there where the label policy knows of one.
+    """
+    background = (
+        {} if alignment.background is None else {"background": alignment.background.astype(np.float16)}
+    )
     return {
         "topk_ids": alignment.topk_ids.astype(np.uint16 if n_concepts <= 65536 else np.uint32),
         "topk_probs": alignment.topk_probs.astype(np.float16),
         "residual": alignment.residual.astype(np.float16),
-        "kept": alignment.kept.astype(np.uint8),
+        "scores": alignment.scores.astype(np.float16),
+        "kept": alignment.reasons.astype(np.uint8),
+        **background,
     }
+
+
+def is_pair(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """bool [R]: the regions that are pairs. `kept` holds a reason for every region, and 0 for those (docs/format.md)."""
+    return arrays["kept"] == 0
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -101,6 +114,7 @@ def pair_rows(
                 "concept_id": int(alignment.topk_ids[region, 0]),
                 "concept": names[alignment.topk_ids[region, 0]],
                 "probability": round(float(alignment.topk_probs[region, 0]), 4),
+                "score": round(float(alignment.scores[region]), 4),
                 "margin": round(float(alignment.margin[region]), 4),
                 "objectness": round(float(arrays["objectness"][region]), 4),
             }
@@ -112,7 +126,7 @@ def annotated_row(
     key: str, extension: str, image: bytes, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """A row of `records.ANNOTATED`; the counts in it and in its meta are those of the arrays."""
-    kept = np.flatnonzero(arrays["kept"])
+    kept = np.flatnonzero(is_pair(arrays))
     document = {
         **meta,
         "format_version": FORMAT_VERSION,

@@ -16,7 +16,7 @@ import storage
 from pipeline.dataset import check_format, concepts, manifest, records
 from pipeline.dataset.layout import Layout, is_ours
 from pipeline.dataset.plan import DamagedPlan, Plan
-from pipeline.dataset.sample import REGION_ARRAYS, Sample
+from pipeline.dataset.sample import REGION_ARRAYS, Sample, is_pair
 from pipeline.dataset.shards import read_shard
 
 _ERRORS = (tarfile.TarError, KeyError, ValueError, OSError, TypeError, EOFError)
@@ -148,7 +148,7 @@ def _sample_faults(data: bytes, name: str, row: dict[str, Any]) -> Iterator[str]
             ):
                 yield f"damaged: {name}: sample {key} does not belong to this shard"
             n_regions += sample.meta["n_regions"]
-            n_pairs += int(sample.arrays["kept"].sum())
+            n_pairs += int(is_pair(sample.arrays).sum())
     except _ERRORS as e:
         yield f"damaged: {name}: {type(e).__name__}: {str(e)[:200]}"
         return

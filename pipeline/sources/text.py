@@ -54,7 +54,7 @@ class TextSource:
 
     def _lines(self, unit: Unit) -> Iterator[tuple[int, bytes]]:
         """(byte offset, line) of the lines that start inside the unit."""
-        url = self._files.url(unit.location)
+        url = self._files.unchanged(unit)
         with storage.open_read(url) as file:
             data = tar_bytes(url, file, unit.n_bytes) if unit.location.lower().endswith(_COMPRESSED) else None
             reader = io.BufferedReader(_Contents(data), 1 << 20) if isinstance(data, Compressed) else file
@@ -123,3 +123,7 @@ def _first_field(line: str) -> str:
 
 def load(settings: SourceSettings) -> TextSource:
     return TextSource(settings)
+
+
+def describe(settings: SourceSettings) -> dict[str, Any]:
+    return {}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from pipeline import localizers, teachers
-from pipeline.align import Aligner
+from pipeline.align import Aligner, Image
 from pipeline.dataset import concepts, records, sample
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
@@ -135,7 +135,9 @@ class Annotator:
             raise BadSample("not_finite", "an embedding holds NaN or infinity")
         row = decoded.sample
         boxes = proposals.boxes_xyxy_norm.astype(np.float32)
-        (alignment,) = self._aligner([regions], [row["mentioned"]], [boxes])
+        height, width = decoded.pixels.shape[:2]
+        image = Image(row["mentioned"], boxes, proposals.objectness, (width, height))
+        (alignment,) = self._aligner([regions], [image])
         form = self._settings.align.region_embeddings
         arrays: dict[str, np.ndarray] = {
             "boxes_xyxy_norm": boxes,
@@ -144,7 +146,6 @@ class Annotator:
             **sample.alignment_arrays(alignment, len(self._vocabulary.names)),
             **sample.region_embedding_arrays(regions.numpy(), form),
         }
-        height, width = decoded.pixels.shape[:2]
         meta = {
             "source_key": row["source_key"],
             "source": row["source"],

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.align import Aligner
+import storage
+from pipeline.align import Aligner, Image
+from pipeline.corpus import classifier
 from pipeline.dataset import concepts, records, sample
 from pipeline.dataset.npz import read_npz
 from pipeline.stages.chain import Job, Payload
@@ -28,7 +30,13 @@ class Relabel:
     def __init__(self, job: Job):
         self._job = job
         self._vocabulary = concepts.load_vocabulary(job.layout)
-        self._aligner = Aligner(self._vocabulary.embeddings, job.settings.align)
+        settings = job.settings
+        fitted = None
+        if settings.align.policy == "corpus":
+            fitted = classifier.from_bytes(storage.read_bytes(job.layout.classifier))
+        self._aligner = Aligner(
+            self._vocabulary.embeddings, settings.align, classifier=fitted, damping=settings.corpus.damping
+        )
 
     def __call__(self, payload: Payload) -> pa.Table:
         torch.set_num_threads(self._job.settings.threads)  # the setting is one of the calling thread
@@ -38,9 +46,9 @@ class Relabel:
     def _row(self, stored: dict[str, Any]) -> dict[str, Any]:
         arrays = read_npz(stored["arrays"])
         regions = torch.from_numpy(sample.region_embeddings(arrays))
-        (alignment,) = self._aligner([regions], [stored["mentioned"]], [arrays["boxes_xyxy_norm"]])
-        meta = json.loads(stored["meta"]) | {
-            "mentioned": stored["mentioned"],
+        meta = json.loads(stored["meta"]) | {"mentioned": stored["mentioned"]}
+        (alignment,) = self._aligner([regions], [Image.of_stored(meta, arrays)])
+        meta |= {
             **self._job.identity,
             "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names),
         }

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.align import Aligner, AlignSettings, align, top_of, without_duplicates
+from pipeline.align import Aligner, AlignSettings, Image, align, top_of
 
 POOL = AlignSettings(policy="pool", tau=0.1)
 
@@ -105,7 +105,7 @@ def test_a_batch_equals_its_images(counts, seed):
     s = AlignSettings(policy="blend", tau=0.1, top_k=3)
     regions = [vectors(n, seed + i) for i, n in enumerate(counts)]
     mentioned = [[i % 11] if i % 2 else [] for i in range(len(counts))]
-    together = Aligner(concepts, s)(regions, mentioned)
+    together = Aligner(concepts, s)(regions, [Image(m) for m in mentioned])
     for got, v, m in zip(together, regions, mentioned, strict=True):
         alone = align(v, concepts, m, s)
         assert got.topk_ids.tolist() == alone.topk_ids.tolist()
@@ -136,16 +136,6 @@ def test_top_of_equals_a_stable_sort(rows, k):
         assert value == [row[i] for i in found]
 
 
-def test_duplicates_of_one_label_leave_the_most_probable():
-    boxes = np.array([[0, 0, 1, 1], [0, 0, 1, 0.9], [0, 0, 1, 0.95], [0, 0, 0.1, 0.1]], np.float32)
-    labels, kept = np.array([5, 5, 6, 5]), np.ones(4, bool)
-    probs = np.array([0.3, 0.6, 0.2, 0.5], np.float32)
-    assert without_duplicates(boxes, labels, probs, kept, 0.5).tolist() == [False, True, True, True]
-    assert without_duplicates(boxes, labels, probs, kept, 0.95).tolist() == [True] * 4
-    kept[1] = False  # what is no pair suppresses nothing
-    assert without_duplicates(boxes, labels, probs, kept, 0.5).tolist() == [True, False, True, True]
-
-
 def test_pair_nms_is_applied_and_asks_for_boxes():
     concepts, v = torch.eye(3), torch.eye(3)[[0, 0, 1]]
     s = dataclasses.replace(POOL, pair_nms_iou=0.5)
@@ -153,6 +143,38 @@ def test_pair_nms_is_applied_and_asks_for_boxes():
     assert align(v, concepts, [], s, boxes).kept.tolist() == [True, False, True]
     with pytest.raises(ValueError, match="pair_nms_iou needs the boxes"):
         align(v, concepts, [], s)
+
+
+def test_objectness_decides_between_equal_labels():
+    concepts, v = torch.eye(3), torch.eye(3)[[0, 0, 1]]
+    s = dataclasses.replace(POOL, score="objectness", threshold=0.3)
+    got = align(v, concepts, [], s, objectness=np.array([2.0, -2.0, 0.0], np.float32))
+    want = got.topk_probs[:, 0] / (1 + np.exp([-2.0, 2.0, 0.0]))
+    np.testing.assert_allclose(got.scores, want, rtol=1e-5)
+    assert got.reasons.tolist() == [0, 1, 0]
+    assert got.kept.tolist() == [True, False, True]
+    with pytest.raises(ValueError, match=r"align.score needs the objectness"):
+        align(v, concepts, [], s)
+
+
+def test_by_default_the_score_is_the_probability():  # RegionCLIP's rule
+    got = align(vectors(9, 0), vectors(5, 1), [], POOL)
+    np.testing.assert_array_equal(got.scores, got.topk_probs[:, 0])
+    np.testing.assert_array_equal(got.kept, got.topk_probs[:, 0] > POOL.threshold)
+
+
+def test_region_rules_ask_for_the_size_and_say_what_is_wrong():
+    concepts, v = torch.eye(3), torch.eye(3)[[0, 1, 2]]
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 0.05, 0.5], [0, 0, 0.5, 0.5]], np.float32)
+    s = dataclasses.replace(POOL, min_side_px=10, max_area=0.9)
+    assert align(v, concepts, [], s, boxes, size=(100, 100)).reasons.tolist() == [3, 2, 0]
+    with pytest.raises(ValueError, match="size of the image"):
+        align(v, concepts, [], s, boxes)
+
+
+def test_corpus_labels_need_a_fit():
+    with pytest.raises(ValueError, match="refine_labels"):
+        Aligner(torch.eye(3), dataclasses.replace(POOL, policy="corpus"))
 
 
 @pytest.mark.parametrize(

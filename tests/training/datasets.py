@@ -95,7 +95,7 @@ def _arrays(rng, text, top_k, regions, captioned, embeddings, threshold) -> dict
         "topk_ids": ids.astype(np.uint16),
         "topk_probs": top.astype(np.float16),
         "residual": np.clip(1 - top.sum(axis=1), 0, 1).astype(np.float16),
-        "kept": (top[:, 0] > threshold).astype(np.uint8),
+        "kept": (top[:, 0] <= threshold).astype(np.uint8),
         "caption_embeddings": unit[rng.integers(len(text), size=n_captions)].astype(np.float16),
     }
     if embeddings:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from pipeline.dataset.npz import read_npz
+from pipeline.dataset.sample import is_pair
 from pipeline.images import BadSample
 from training.settings import ViewSettings
 
@@ -93,7 +94,7 @@ def _regions(stored: dict[str, np.ndarray]) -> Regions:
     elif "region_scales" in stored:
         embeddings = embeddings.astype(np.float32) * stored["region_scales"].astype(np.float32)[:, None]
     regions = Regions(
-        boxes, stored["topk_ids"], stored["topk_probs"], stored["residual"], stored["kept"], embeddings
+        boxes, stored["topk_ids"], stored["topk_probs"], stored["residual"], is_pair(stored), embeddings
     )
     lengths = {len(getattr(regions, f.name)) for f in fields(regions)}
     if len(lengths) > 1:
