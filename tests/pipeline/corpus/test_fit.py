@@ -52,7 +52,8 @@ def test_it_learns_names_that_the_text_does_not_know():
 def test_it_tells_background_from_objects_it_was_never_told_of():
     c = corpus()
     model = fitted(c, replace(SETTINGS, objectness_prior=False)).classifier
-    background = np.concatenate([model.logits(s.embeddings)[:, -1] - model.logits(s.embeddings)[:, :-1].max(1) for s in c.shards])
+    logits = [model.logits(s.embeddings) for s in c.shards]
+    background = np.concatenate([x[:, -1] - x[:, :-1].max(1) for x in logits])
     order = np.argsort(-background)
     assert (c.truth[order[: len(order) // 4]] == -1).mean() > 0.95
 
