@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+from benchmarks.shared_data import find_shared_data
 from concept_pool.count import count_block
 from concept_pool.embed import embed_pool
 from concept_pool.parse import Parser
@@ -38,7 +39,6 @@ from pipeline.localizers.settings import LocalizerSettings
 from pipeline.relabel import stored_embeddings
 from pipeline.stages.annotate import region_embedding_arrays
 from pipeline.teachers.settings import TeacherSettings
-from tests.shared_data import find_shared_data
 from world import scenes
 
 KS = (8, 16, 32, 64)

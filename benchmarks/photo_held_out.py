@@ -35,12 +35,12 @@ from benchmarks.photo_teacher import (
     label,
     read_photos,
 )
+from benchmarks.shared_data import find_shared_data
 from concept_pool.embed import embed_pool
 from pipeline.align import AlignSettings
 from pipeline.teachers.imagenet import PERSON_WEIGHT, class_embeddings
 from pipeline.teachers.photo import PhotoTeacher
 from pipeline.teachers.settings import TeacherSettings
-from tests.shared_data import find_shared_data
 
 
 def half_of(photo: Photo) -> int:

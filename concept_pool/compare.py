@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
-
+import storage
 from concept_pool.count import Counts
 from concept_pool.pool import REJECTED, ConceptPool, concept_table
 from concept_pool.settings import PoolSettings
+from concept_pool.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ def extend_pool(
 
 def read_regionclip(url: str) -> ConceptPool:
     """A pool from RegionCLIP's text format: a line `concept,count` a class, row order = class index."""
-    with fsspec.open(url, "rt", encoding="utf-8") as file:
-        lines = [line.strip() for line in file if line.strip()]
+    lines = [line.strip() for line in read_text(url).splitlines() if line.strip()]
     rows = []
     for number, line in enumerate(lines, start=1):
         name, comma, count = line.rpartition(",")
@@ -101,8 +100,8 @@ def read_regionclip(url: str) -> ConceptPool:
 def write_regionclip(pool: ConceptPool, url: str) -> None:
     """The classes as RegionCLIP's text format: `concept,count`, in id order; the count is `n_images`."""
     counts = pool.table["n_images"].to_pylist()
-    with fsspec.open(url, "wt", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{name},{counts[i]}\n" for i, name in enumerate(pool.names))
+    lines = [f"{name},{counts[i]}\n" for i, name in enumerate(pool.names)]
+    storage.write_bytes(storage.absolute(url), "".join(lines).encode())
 
 
 def _new_row(name: str) -> dict[str, Any]:

@@ -9,9 +9,8 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-import fsspec
-
 from concept_pool.settings import PoolSettings
+from concept_pool.text_files import read_text
 
 #: Words of these reasons are taken off the front of a longer name: "background tree" names a tree, "red car"
 #: a car.
@@ -49,11 +48,11 @@ class Lexicon:
         aliases = _pairs(_builtin("aliases.csv"), "aliases.csv")
         compounds = _lines(_builtin("compounds.txt"))
         if settings.not_visible:
-            not_visible.update(_pairs(_read(settings.not_visible), settings.not_visible))
+            not_visible.update(_pairs(read_text(settings.not_visible), settings.not_visible))
         if settings.aliases:
-            aliases.update(_pairs(_read(settings.aliases), settings.aliases))
+            aliases.update(_pairs(read_text(settings.aliases), settings.aliases))
         if settings.compounds:
-            compounds += _lines(_read(settings.compounds))
+            compounds += _lines(read_text(settings.compounds))
         return cls(
             aliases={alias: _resolve(aliases, alias) for alias in aliases},
             spellings=_pairs(_builtin("spellings.csv"), "spellings.csv"),
@@ -80,7 +79,7 @@ class Lexicon:
 
 def read_names(url: str | None) -> list[str]:
     """Class names of a text file, one a line, lower-case, unique, in its order; none without a file."""
-    return list(dict.fromkeys(_lines(_read(url)))) if url else []
+    return list(dict.fromkeys(_lines(read_text(url)))) if url else []
 
 
 def _resolve(aliases: dict[str, str], alias: str) -> str:
@@ -94,11 +93,6 @@ def _resolve(aliases: dict[str, str], alias: str) -> str:
 
 def _builtin(name: str) -> str:
     return resources.files("concept_pool").joinpath("data", name).read_text(encoding="utf-8")
-
-
-def _read(url: str) -> str:
-    with fsspec.open(url, "rt", encoding="utf-8") as file:
-        return file.read()
 
 
 def _lines(text: str) -> list[str]:

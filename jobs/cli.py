@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from jobs import pool_commands
 from jobs.printable import Printable
+from reports import commands as report_commands
 
 
 def verify(dataset: str) -> int:
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--n", type=int, default=20, help="samples, spread over the dataset by key (default: %(default)s)"
     )
+    report_commands.add_to(commands)
     pool = commands.add_parser("pool", help="looks into concept pools: show, search, diff")
     pool_commands.add_to(pool.add_subparsers(required=True, metavar="COMMAND"))
     return parser

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.outcome import report
+from pipeline.dataset.layout import Layout
 
+#: The checkout that this file is a part of, or, where the project is installed, the folder of its packages.
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 120
 
@@ -26,12 +28,24 @@ START_TIMEOUT_S = 120
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="runs/demo", help="folder of the dataset (default: %(default)s)")
-    parser.add_argument("--config", default="jobs/configs/demo.yaml", help="settings (default: %(default)s)")
+    parser.add_argument("--config", default="demo", help="settings (default: %(default)s)")
     arguments, overrides = parser.parse_known_args()
+    started = time.monotonic()
     out = Path(arguments.out).resolve()
+    # A checkout travels with the job; an installed project is there already.
+    upload = ["--working-dir", str(ROOT)] if (ROOT / "pyproject.toml").is_file() else []
     with head() as (address, environment):
-        job = ["python", "jobs/build_pairs.py", "--config", arguments.config, "--out", str(out), *overrides]
-        command = ["ray", "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", *job]
+        job = [
+            "python",
+            "-m",
+            "jobs.build_pairs",
+            "--config",
+            arguments.config,
+            "--out",
+            str(out),
+            *overrides,
+        ]
+        command = ["ray", "job", "submit", "--address", address, *upload, "--", *job]
         print("$", " ".join(command), flush=True)
         code = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
     if code:
@@ -43,10 +57,12 @@ def main() -> int:
     picture = out.with_name(out.name + ".png")
     view = [*cli, "view", str(out), "--out", str(picture)]
     subprocess.run(view, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    print(report(str(out), json.loads((out / "summary.json").read_text())))
+    layout = Layout(str(out))
+    print(report(str(out), json.loads(Path(layout.summary).read_text())))
+    print(f"all in all {time.monotonic() - started:.0f} s")
     print(f"picture    {picture}")
     print(f"look       {Path(sys.executable).parent / 'regionpairs'} view {out}")
-    print(f"           {Path(sys.executable).parent / 'regionpairs'} pool show {out / 'concept_pool'}")
+    print(f"           {Path(sys.executable).parent / 'regionpairs'} pool show {layout.pool}")
     return 0
 
 

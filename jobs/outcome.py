@@ -55,7 +55,7 @@ def report(out: str, summary: dict[str, Any]) -> str:
     share = f"{100 * summary['n_pairs'] / max(1, summary['n_regions']):.0f} %"
     return "\n".join(
         [
-            f"shards     {summary['n_shards']} in {storage.join(storage.absolute(out), 'shards')}, {size}",
+            f"shards     {summary['n_shards']} in {storage.absolute(out)}, {size}",
             f"images     {summary['n_samples']} written of {summary['n_read']} read",
             f"regions    {summary['n_regions']}",
             f"pairs      {summary['n_pairs']} ({share} of the regions)",

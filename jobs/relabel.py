@@ -14,10 +14,13 @@ import argparse
 import tempfile
 from typing import Any
 
-import storage
+import yaml
+
 from jobs.arguments import parse
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
+from pipeline.dataset import Dataset
+from pipeline.fingerprint import RUNTIME_KEYS
 from pipeline.settings import BuildSettings
 
 
@@ -37,9 +40,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def settings_of(dataset: str, argv: list[str]) -> BuildSettings:
-    """The dataset's own settings with `argv` on top."""
-    with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
-        file.write(storage.read_bytes(storage.join(storage.absolute(dataset), "settings.yaml")))
+    """The dataset's own settings with `argv` on top. Where to write and on what machine is never the dataset's word: it may
+    come from anywhere."""
+    own = dict(Dataset.open(dataset).settings)
+    for key in (*RUNTIME_KEYS, "runtime"):
+        own.pop(key, None)
+    if not any(argument.split("=")[0] == "--out" for argument in argv):
+        raise ValueError("out: give the folder of the new dataset (--out)")
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(own, file)
         file.flush()
         return parse(BuildSettings, ["--config", file.name, *argv])
 

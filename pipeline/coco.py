@@ -54,7 +54,7 @@ class Coco:
         captions: image id -> its captions, in the file's order
         boxes: image id -> its boxes, in the file's order
         categories: category id -> name
-        record: the file's `images` record of each image, for what else it may hold (LVIS's `not_exhaustive_...`)
+        frequencies: category id -> LVIS's `frequency` (r, c, f), of the categories that have one
         skipped: what was wrong with records that are no images -> how many
         examples: what was wrong -> the first record of which it was
     """
@@ -63,7 +63,7 @@ class Coco:
     captions: dict[str, list[str]] = field(default_factory=dict)
     boxes: dict[str, list[CocoBox]] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
-    records: tuple[dict[str, Any], ...] = ()
+    frequencies: dict[int, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -98,13 +98,15 @@ def coco_of(document: Any) -> Coco:
         raise ValueError("it has neither a list `images` nor a list `annotations`")
     records = _list(document, "images")
     images = tuple(_marked_duplicates([_image(record, i) for i, record in enumerate(records)]))
-    found = Coco(images, records=tuple(r if isinstance(r, dict) else {} for r in records))
+    found = Coco(images)
     for record in _list(document, "categories"):
         number = _integer(record.get("id")) if isinstance(record, dict) else None
         if number is None:
             found._skip("categories without an id", _shown(record))
         else:
             found.categories[number] = next(iter(captions_of(record.get("name"))), str(number))
+            if isinstance(record.get("frequency"), str):
+                found.frequencies[number] = record["frequency"]
     ids = _Ids(images)
     for i, record in enumerate(_list(document, "annotations")):
         _add_annotation(found, ids, record, i)
@@ -126,7 +128,9 @@ def _image(record: Any, position: int) -> CocoImage:
     name = record.get("file_name")
     if not isinstance(name, str) or not name.strip():
         url = record.get("coco_url")
-        name = unquote(urlsplit_path(url).rsplit("/", 1)[-1]) if isinstance(url, str) else ""
+        name = unquote(_path_of(url).rsplit("/", 1)[-1]) if isinstance(url, str) else ""
+    if not name.isascii() and name.encode(errors="replace") != name.encode(errors="surrogatepass"):
+        name = storable(name)  # no file can have it, and no table could hold it
     problem = ""
     image_id = id_text(record.get("id"))
     if not image_id:
@@ -137,7 +141,7 @@ def _image(record: Any, position: int) -> CocoImage:
     return CocoImage(image_id, name, width, height, problem)
 
 
-def urlsplit_path(url: str) -> str:
+def _path_of(url: str) -> str:
     """The path of a URL, without its query; the text itself where it cannot be parsed."""
     try:
         return urlsplit(url).path

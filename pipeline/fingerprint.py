@@ -11,7 +11,10 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import concept_pool
+import pipeline
 import storage
+import world
 from concept_pool.pool import ConceptPool
 from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.settings import BuildSettings
@@ -27,7 +30,7 @@ RUNTIME_KEYS = (
     "gpus_per_worker", "recheck",
 )  # fmt: skip
 #: What of the source's settings counts. Its input is compared by content (`Source.identity`), so that a folder may move.
-SOURCE_KEYS = ("kind", "caption_column", "limit", "max_pixels")
+SOURCE_KEYS = ("kind", "limit", "max_pixels")
 POOL_FILES = ("aliases", "not_visible", "compounds", "extra_names", "templates")
 LIBRARIES = (
     "torch",
@@ -41,20 +44,20 @@ LIBRARIES = (
     "numpy",
 )
 #: Code that makes bytes; readers and `verify` may change without making a dataset another one.
-CODE = {
-    "concept_pool": ("",),
-    "world": ("",),
-    "pipeline": (
+CODE = (
+    (concept_pool, ("",)),
+    (world, ("",)),
+    (pipeline, (
         "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
-        "coco.py", "rejects.py", "planning.py", "refine.py",
-        "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
-    ),
-}  # fmt: skip
+        "orientation.py", "coco.py", "rejects.py", "planning.py", "refine.py", "dataset/records.py",
+        "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+    )),
+)  # fmt: skip
 
 
 def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     """A JSON document of all that changes bytes: settings, input, weights, code, libraries, format."""
-    from pipeline import localizers, teachers
+    from pipeline import localizers, sources, teachers
 
     values = dataclasses.asdict(settings)
     for key in (*RUNTIME_KEYS, "localizer", "teacher"):
@@ -68,7 +71,7 @@ def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     document = {
         "format_version": FORMAT_VERSION,
         "settings": values,
-        "input": source.identity(),
+        "input": {**sources.describe(settings.source), **source.identity()},
         "localizer": localizers.describe(settings.localizer),
         "teacher": teachers.describe(settings.teacher),
         "code": code_hash(),
@@ -103,10 +106,10 @@ def libraries() -> dict[str, str | None]:
 def code_hash() -> str:
     """16 hex digits over the files of `CODE` (weights have hashes of their own)."""
     sha = hashlib.sha256()
-    for package, places in CODE.items():
+    for package, places in CODE:
         for place in places:
             root = resources.files(package)
-            for name, content in _files(root / place if place else root, f"{package}/{place}"):
+            for name, content in _files(root / place if place else root, f"{package.__name__}/{place}"):
                 sha.update(name.encode() + b"\0" + content + b"\0")
     return sha.hexdigest()[:16]
 

@@ -27,6 +27,8 @@ def draw(dataset: Dataset, n: int, columns: int = 4) -> bytes:
     """
     if n < 1:
         raise ValueError(f"n: must be at least 1, is {n}")
+    if not dataset.shards:
+        raise ValueError(f"{dataset.url}: it holds no samples")
     tiles = [tile(sample) for sample in read(dataset, spread(dataset.shards, n))]
     columns = max(1, min(columns, len(tiles)))
     rows = -(-len(tiles) // columns)

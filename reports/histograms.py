@@ -48,7 +48,7 @@ def all_of(seen: Sequence[Seen]) -> list[Histogram]:
 def histogram(
     title: str, unit: str, values: Sequence[float] | np.ndarray, log: bool = False, whole: bool = False
 ) -> Histogram:
-    """At most `BINS` bins from the smallest to the largest value. log: edges by equal factors; whole: values are integers."""
+    """At most `BINS` bins from the smallest to the largest value. log: edges by equal factors; whole: of integers."""
     x = np.asarray(values, np.float64)
     x = x[np.isfinite(x)]
     if not len(x):

@@ -8,67 +8,42 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
 import yaml
 
 from pipeline.dataset import Dataset
 from pipeline.images import BadSample
-from reports import books as bookkeeping
 from reports import histograms, issues
-from reports.books import Books
+from reports.books import Books, open_books
 from reports.choose import plain, read
 from reports.concept_rows import concept_rows, crops, surest
 from reports.extremes import extremes
-from reports.issues import Issue, Shown
+from reports.issues import Issue
 from reports.look import Look, Seen, look
+from reports.page import render
 from reports.pictures import thumbnail
+from reports.settings import ReportSettings
 
 #: The page takes at most so many bytes; crops, then samples are left out until it does.
 MAX_BYTES = 15_000_000
 
 
-@dataclass(frozen=True)
-class ReportSettings:
-    """How much a report looks at and shows.
-
-    Attributes:
-        shards: shards looked into
-        samples: samples looked at, over those shards
-        shown: samples shown with their boxes
-        concepts: rows of the table of concepts
-        crops: concepts of which pairs are shown
-        regions: regions of a sample that are drawn, kept ones first
-    """
-
-    shards: int = 8
-    samples: int = 1200
-    shown: int = 60
-    concepts: int = 3000
-    crops: int = 80
-    regions: int = 60
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise ValueError(f"{name}: must be at least 1, is {value}")
-
-
 def html_report(dataset: Dataset, settings: ReportSettings | None = None) -> str:
-    """The page, at most `MAX_BYTES` long."""
-    from reports.page import render
-
+    """The page, at most `MAX_BYTES` long: fewer crops and samples where all would take more."""
     settings = settings or ReportSettings()
-    books, seen = bookkeeping.open_books(dataset), look(dataset, settings.shards, settings.samples)
+    books, looked = open_books(dataset), look(dataset, settings.shards, settings.samples)
     while True:
-        page = render(document(dataset, settings, books, seen))
-        if len(page.encode()) <= MAX_BYTES or settings.shown <= 1:
+        page = render(document(dataset, settings, books, looked))
+        if len(page.encode()) <= MAX_BYTES or settings.shown == 1:
             return page
-        settings = ReportSettings(
-            settings.shards, settings.samples, max(1, settings.shown // 2), settings.concepts,
-            max(1, settings.crops // 2), settings.regions,
-        )  # fmt: skip
+        settings = replace(
+            settings,
+            shown=max(1, settings.shown // 2),
+            crops=max(1, settings.crops // 2),
+            concepts=max(1, settings.concepts // 2),
+        )
 
 
 def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: Look) -> dict[str, Any]:
@@ -174,15 +149,3 @@ def _regions(s: Seen, n: int) -> list[list[Any]]:
         ]
         for r in order
     ]
-
-
-def write_report(dataset: str, out: str, settings: ReportSettings | None = None) -> str:
-    """Writes the report of the dataset at `dataset` to the file `out`; returns where it lies."""
-    import storage
-
-    url = storage.absolute(out)
-    storage.write_bytes(url, html_report(Dataset.open(dataset), settings).encode())
-    return url
-
-
-__all__ = ["ReportSettings", "Shown", "html_report", "write_report"]

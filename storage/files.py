@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from inspect import signature
 from stat import S_ISDIR
 from typing import Any, TypeVar
 
-from storage.location import absolute, filesystem, is_local, redacted
+from storage.location import absolute, filesystem, is_local, protocol, redacted
 from storage.retries import ShortRead, retried
 
 T = TypeVar("T")
@@ -157,7 +158,13 @@ def _whole(url: str) -> bytes:
                 return file.read()
 
         return retried(read, url)
-    return on_remote(url, lambda fs, path: fs.cat_file(path))
+
+    def fetch(fs: Any, path: str) -> bytes:
+        # s3fs would ask for the size first, to fetch large files in pieces
+        single = protocol(url) in ("s3", "s3a") and "max_concurrency" in signature(fs._cat_file).parameters
+        return fs.cat_file(path, max_concurrency=1) if single else fs.cat_file(path)
+
+    return on_remote(url, fetch)
 
 
 def _range(url: str, start: int, end: int) -> bytes:

@@ -60,7 +60,11 @@ def tree_entries(url: str) -> dict[str, FileStat]:
     if not (getattr(fs, "async_impl", False) and type(fs)._find is not AsyncFileSystem._find):
         return dict(sorted(_walked(url, "")))
     files = {}
-    for name, info in on_remote(url, lambda fs, path: fs.find(path, detail=True)).items():
+    try:
+        listed = on_remote(url, lambda fs, path: fs.find(path, detail=True))
+    except FileNotFoundError:
+        return {}
+    for name, info in listed.items():
         below = _below(path, name, protocol(url))
         if below and info.get("type") != "directory" and not below.endswith("/"):
             files[below] = stat_of(info)

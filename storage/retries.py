@@ -143,11 +143,13 @@ def verdict(error: BaseException) -> Verdict:
     if isinstance(error, OSError):
         return Verdict.FINAL if error.errno in _FINAL_ERRORS else Verdict.AGAIN
     if type(error).__module__.split(".")[0] in _NETWORK:
-        return Verdict.FINAL if any(status for status, _ in _answers(error)) else Verdict.AGAIN
+        # a server's 4xx is an answer; a body that was cut or garbled (a cause with its own "400") is none
+        answer = next(_answers(error, causes=False), (0, ""))[0]
+        return Verdict.FINAL if answer and error.__cause__ is None else Verdict.AGAIN
     return Verdict.FINAL
 
 
-def _answers(error: BaseException | None) -> Iterator[tuple[int, str]]:
+def _answers(error: BaseException | None, causes: bool = True) -> Iterator[tuple[int, str]]:
     """HTTP status and error code of an exception and of its causes, as the libraries keep them."""
     while error is not None:
         response = getattr(error, "response", None)
@@ -166,7 +168,7 @@ def _answers(error: BaseException | None) -> Iterator[tuple[int, str]]:
             status = int(status)
         if isinstance(status, int) or code:
             yield status if isinstance(status, int) else 0, code
-        error = error.__cause__
+        error = error.__cause__ if causes else None
 
 
 def retried(operation: Callable[[], T], url: str) -> T:

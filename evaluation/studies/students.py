@@ -79,7 +79,9 @@ def train_one(run: StudentRun, test: TruthSettings) -> dict[str, Any]:
     """Trains and measures a student; its metrics, which are also in its `metrics.json`."""
     out = _folder(run)
     summary = train(replace(run.train, run=replace(run.train.run, out=out)))
-    kept = {key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary}
+    kept: dict[str, Any] = {
+        key: summary[key] for key in ("n_samples", "step", "images_per_s") if key in summary
+    }
     examined = examiner_of(run.train.student.encoder, test)(f"{out}/student.safetensors")
     metrics: dict[str, Any] = {"name": run.name, **run.about, **kept, **examined}
     storage.write_bytes(metrics_file(run), json.dumps(metrics, indent=1).encode())

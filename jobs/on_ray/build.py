@@ -16,7 +16,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from jobs.on_ray.cluster import connect
+from jobs.on_ray.cluster import check_here, connect, versions
 from pipeline.dataset.plan import Part, Parts
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
@@ -66,7 +66,7 @@ class RayRunner:
         for position, stage in enumerate(stages):
             dataset = dataset.map_batches(
                 _Actor,
-                fn_constructor_args=(stage, job),
+                fn_constructor_args=(stage, job, versions()),
                 **_resources(job.settings, position, len(stages), len(parts)),
                 **_COMMON,
             )
@@ -101,7 +101,8 @@ def _resources(settings: BuildSettings, position: int, n_stages: int, n_parts: i
 class _Actor:
     """A stage on a worker."""
 
-    def __init__(self, stage: Any, job: Job):
+    def __init__(self, stage: Any, job: Job, driver: dict[str, str | None]):
+        check_here(driver)  # its node may have joined after the driver looked
         self._stage = stage(job)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -2,12 +2,11 @@
 
 A source lists the *units* of its input (files, or parts of large ones), indexes a unit without opening an image where
 the format allows it, and reads images by their index rows, in any order and from any machine. `load(settings)` builds
-one by `settings.kind`. A kind is one module with `load(settings) -> Source`, named in `KINDS`.
+one by `settings.kind`. A kind is one module with `load(settings) -> Source` and `describe(settings)`, named in `KINDS`.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 from concept_pool.captions import captions_of, storable
 from pipeline.sources.settings import KINDS, SourceSettings
 
-__all__ = ["KINDS", "InputChanged", "Source", "SourceSettings", "Unit", "index_row", "load"]
+__all__ = ["KINDS", "InputChanged", "Source", "SourceSettings", "Unit", "describe", "index_row", "load"]
 
 #: Characters of a source key and of a problem's text.
 MAX_KEY_CHARS = 1024
@@ -80,13 +79,20 @@ class Source(Protocol):
 
 def load(settings: SourceSettings, captions_only: bool = False) -> Source:
     """The source that `settings.kind` names. ValueError where it has captions alone and images are needed."""
-    if settings.kind not in KINDS:
-        raise ValueError(f"source.kind: '{settings.kind}' is not known; one of {', '.join(KINDS)}")
-    source: Source = importlib.import_module(KINDS[settings.kind]).load(settings)
+    source: Source = KINDS.module(settings.kind).load(settings)
     if not captions_only and not source.has_images:
-        need = "source.images: kind coco needs a folder of images" if settings.kind == "coco" else ""
-        raise ValueError(need or f"source.kind: {settings.kind} has captions alone, no images")
+        if settings.kind == "coco":
+            raise ValueError("source.images: kind coco needs a folder of images")
+        raise ValueError(f"source.kind: {settings.kind} has captions alone, no images")
     return source
+
+
+def describe(settings: SourceSettings) -> dict[str, Any]:
+    """What of the settings changes the rows, beside the files that `Source.identity` tells of; for the fingerprint.
+
+    A user's kind adds its distribution and version.
+    """
+    return {**KINDS.module(settings.kind).describe(settings), **KINDS.origin(settings.kind)}
 
 
 def index_row(

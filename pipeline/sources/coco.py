@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import storage
 from pipeline.coco import Coco, CocoImage, read_coco
 from pipeline.images import BadSample
 from pipeline.sources import Unit, index_row
-from pipeline.sources.files import Files, digest, without_secrets
+from pipeline.sources.files import Files, digest
 from pipeline.sources.image_folder import ImageFolder
 from pipeline.sources.settings import SourceSettings
 
-UNIT_IMAGES = 4096
+UNIT_IMAGES = 1 << 14
+_WHAT = "COCO captions JSON"
 
 
 class CocoSource:
@@ -27,11 +29,13 @@ class CocoSource:
         assert settings.captions is not None
         self._files = Files([settings.captions], (".json", ".json.gz"), "captions")
         self._images = (
-            ImageFolder(storage.absolute(settings.images), "source.images") if settings.images else None
+            ImageFolder(storage.location(settings.images, "source.images"), "source.images")
+            if settings.images
+            else None
         )
         self.has_images = self._images is not None
         self.unique_keys = False
-        self.root = self._images.root if self._images else self._files.root
+        self.root = storage.redacted(self._images.root) if self._images else self._files.root
         self._read: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
 
     def units(self) -> list[Unit]:
@@ -51,11 +55,7 @@ class CocoSource:
         """All rows of a captions file; remembered, since its units share them."""
         key = (unit.location, unit.n_bytes, unit.version)
         if key not in self._read:
-            url = self._files.url(unit.location)
-            try:
-                coco = read_coco(url, "COCO captions JSON")
-            except ValueError as e:
-                raise ValueError(f"source.captions: {str(e).replace(url, without_secrets(url))}") from None
+            coco = self._coco(unit)
             if coco.images and not coco.captions:
                 why = f" ({coco.why()})" if coco.skipped else ""
                 raise ValueError(
@@ -63,6 +63,15 @@ class CocoSource:
                 )
             self._read = {key: self._with_images(coco) if self._images else _captions_alone(coco)}
         return self._read[key]
+
+    def _coco(self, unit: Unit) -> Coco:
+        url = self._files.unchanged(unit)
+        try:
+            if not unit.version:
+                return read_coco(url, _WHAT)
+            return _remembered(url, unit.n_bytes, unit.version)
+        except ValueError as e:
+            raise ValueError(f"source.captions: {str(e).replace(url, storage.redacted(url))}") from None
 
     def _with_images(self, coco: Coco) -> list[dict[str, Any]]:
         rows: dict[str, dict[str, Any]] = {}
@@ -81,13 +90,15 @@ class CocoSource:
 
     def _row(self, image: CocoImage, captions: list[str] | None, position: int) -> dict[str, Any]:
         assert self._images is not None
-        key = image.file_name or f"images[{position}]"
+        key = storage.redacted(image.file_name) or f"images[{position}]"
         location, n_bytes, problem = "", -1, image.problem
         if not problem and captions is not None and not captions:
             problem = "empty_caption"
         if image.file_name and not problem.startswith("bad_record"):
             try:
                 location, n_bytes = self._images.find(image.file_name)
+                if n_bytes < 0:  # on a web server; a signature in its address must not be written down
+                    location = storage.redacted(location)
                 key = location
             except BadSample as e:
                 problem = image.problem or f"{e.reason}: {e.detail}"
@@ -115,6 +126,12 @@ class CocoSource:
         return found
 
 
+@lru_cache(maxsize=1)
+def _remembered(url: str, n_bytes: int, version: str) -> Coco:
+    """A file of that size and version, parsed once a process: each of its units is indexed by a source of its own."""
+    return read_coco(url, _WHAT)
+
+
 def _captions_alone(coco: Coco) -> list[dict[str, Any]]:
     """A row an image id, by rising number or text; ids that only annotations name count too."""
     ids = dict.fromkeys([image.id for image in coco.images if image.id] + list(coco.captions))
@@ -124,3 +141,7 @@ def _captions_alone(coco: Coco) -> list[dict[str, Any]]:
 
 def load(settings: SourceSettings) -> CocoSource:
     return CocoSource(settings)
+
+
+def describe(settings: SourceSettings) -> dict[str, Any]:
+    return {}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
+import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import storage
-from pipeline.sources import Unit
+from pipeline.sources import InputChanged, Unit
 
-#: Protocols that cannot be listed, and whose addresses may carry a signature behind `?`.
-WEB = ("http://", "https://")
+_MAGIC = re.compile(r"[*?[]")
+_WEB = ("http", "https")
 
 
 class Files:
@@ -25,15 +23,15 @@ class Files:
     """
 
     def __init__(self, patterns: list[str], suffixes: tuple[str, ...], key: str):
-        self._patterns = [p if _is_web(p) else storage.absolute(p) for p in patterns]
+        self._key = f"source.{key}"
+        self._patterns = [storage.location(p, self._key) for p in patterns]
         self._suffixes = suffixes
-        self._key = key
         self.root = common_root([_static_folder(p, suffixes) for p in self._patterns])
-        self._signed = {self.location(p): p for p in self._patterns if p != without_secrets(p)}
+        self._signed = {self.location(p): p for p in self._patterns if p != storage.redacted(p)}
 
     def location(self, url: str) -> str:
         """The file's place below the root, without query and user: what may be written down."""
-        public = without_secrets(url)
+        public = storage.redacted(url)
         return public[len(self.root) :].lstrip("/") if self.root else public
 
     def url(self, location: str) -> str:
@@ -45,46 +43,48 @@ class Files:
     def units(self) -> list[Unit]:
         """A unit for each file, by pattern, then by name. FileNotFoundError names a pattern without a file."""
         urls = list(dict.fromkeys(url for pattern in self._patterns for url in self._expanded(pattern)))
-        if len(urls) < 8:
-            stats = [stat(url) for url in urls]
-        else:
-            with ThreadPoolExecutor(16) as pool:
-                stats = list(pool.map(stat, urls))
-        return [Unit(self.location(u), *found) for u, found in zip(urls, stats, strict=True)]
+        stats = storage.map_threads(storage.stat, urls)
+        return [Unit(self.location(u), s.n_bytes, s.version) for u, s in zip(urls, stats, strict=True)]
 
     def _expanded(self, pattern: str) -> list[str]:
-        if _is_web(pattern):
-            return [pattern]
         try:
             found = storage.expand([pattern])
-        except FileNotFoundError:
-            raise FileNotFoundError(f"source.{self._key}: no file is named {pattern}") from None
+        except FileNotFoundError as e:
+            raise FileNotFoundError(f"{self._key}: {e}") from None
         urls = [url for one in found for url in self._files_of(one)]
         kept = [url for url in urls if not is_clutter(url.rsplit("/", 1)[-1])]
         if not kept:
-            raise FileNotFoundError(f"source.{self._key}: no file is named {pattern}")
+            raise FileNotFoundError(f"{self._key}: no file matches {storage.redacted(pattern)}")
         return kept
 
     def _files_of(self, url: str) -> list[str]:
         """The file itself; of a folder (Spark's x.parquet/) the files of this kind in it."""
-        fs, path = storage.filesystem(url)
-        if not fs.isdir(path):
+        if storage.protocol(url) in _WEB or not storage.is_folder(url):
             return [url]
-        inside = sorted(n for n in storage.tree(url) if n.lower().endswith(self._suffixes))
+        inside = [n for n in storage.tree(url) if n.lower().endswith(self._suffixes) and not is_clutter(n)]
         if not inside:
             endings = ", ".join(f"*{s}" for s in self._suffixes)
-            raise ValueError(f"source.{self._key}: {url} is a folder without files {endings}")
-        return [storage.join(url, name) for name in inside]
+            raise ValueError(f"{self._key}: {storage.redacted(url)} is a folder without files {endings}")
+        return [storage.join(url, name) for name in sorted(inside)]
+
+    def unchanged(self, unit: Unit) -> str:
+        """The address of a unit's file. InputChanged if it is not the one that was listed."""
+        url = self.url(unit.location)
+        if unit.n_bytes >= 0:
+            now = storage.stat(url)
+            if now.n_bytes != unit.n_bytes or (unit.version and now.version != unit.version):
+                raise InputChanged(f"{unit.location} was changed since it was listed")
+        return url
 
     def check(self) -> None:
         """FileNotFoundError if the root is not there now."""
-        check_folder(self.root, f"source.{self._key}")
+        check_folder(self.root, self._key)
 
 
 def check_folder(root: str, key: str) -> None:
     """FileNotFoundError if a folder cannot be reached now. Web servers are not asked: they need not list folders."""
-    if root and not _is_web(root) and not storage.exists(root):
-        raise FileNotFoundError(f"{key}: {root} is not there (is it mounted?)")
+    if root and storage.protocol(root) not in _WEB and not storage.exists(root):
+        raise FileNotFoundError(f"{key}: {storage.redacted(root)} is not there (is it mounted?)")
 
 
 def files_identity(units: Iterable[Unit]) -> dict[str, Any]:
@@ -102,70 +102,35 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def stat(url: str) -> tuple[int, str]:
-    """Size in bytes (-1 unknown) and version (entity tag or modification time, "" unknown) of a file."""
-    fs, path = storage.filesystem(url)
-    info = fs.info(path)
-    version = next(
-        (str(info[k]) for k in ("ETag", "etag", "mtime", "LastModified", "updated") if info.get(k)), ""
-    )
-    size = info.get("size")
-    return (int(size) if size is not None else -1), version
-
-
 def common_root(folders: list[str]) -> str:
     """The deepest folder above all of these; "" for folders of different protocols or hosts."""
-    if not folders:
-        return ""
     parts = [f.split("/") for f in folders]
-    same = _common(parts)
-    if "://" in folders[0]:
-        return "/".join(same) if len(same) >= 3 and (same[2] or len(same) > 3) else ""
-    return "" if any("://" in f for f in folders) else "/".join(same) or "/"
-
-
-def _common(lists: list[list[str]]) -> list[str]:
-    """The longest list that all of these begin with."""
     n = 0
-    while all(len(one) > n and one[n] == lists[0][n] for one in lists):
+    while parts and all(len(one) > n and one[n] == parts[0][n] for one in parts):
         n += 1
-    return lists[0][:n]
+    if any("://" in f for f in folders):
+        return "/".join(parts[0][:n]) if n >= 3 else ""
+    return "/".join(parts[0][:n]) or "/" if n else ""
 
 
 def is_clutter(name: str) -> bool:
     """Whether a file or tar member is what systems leave beside data: `._x`, `.DS_Store`, `Thumbs.db`, hidden files."""
-    return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini")
-
-
-def without_secrets(url: str) -> str:
-    """An address as it may be written down: without user, password, query and fragment. Paths are left as they are."""
-    if "://" not in url:
-        return url
-    if not _is_web(url):  # "?" and "#" may be part of an object's name
-        scheme, _, rest = url.partition("://")
-        host, slash, path = rest.partition("/")
-        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-    try:
-        split = urlsplit(url)
-    except ValueError:
-        return url.split("?", 1)[0]
-    return urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
+    return storage.is_litter(name) or name.rsplit("/", 1)[-1].startswith((".", "_SUCCESS"))
 
 
 def _static_folder(pattern: str, suffixes: tuple[str, ...]) -> str:
     """The folder that a file lies in, a folder itself, or what stands before the first wildcard of a pattern."""
-    pattern = without_secrets(pattern).rstrip("/") or "/"
-    if _is_web(pattern):
+    pattern = storage.redacted(pattern).rstrip("/") or "/"
+    if storage.protocol(pattern) in _WEB:
         return pattern.rsplit("/", 1)[0]
-    fs, path = storage.filesystem(pattern)
-    if glob.has_magic(pattern) and not fs.exists(path):
+    if _MAGIC.search(pattern) and not storage.exists(pattern):
         parts = pattern.split("/")
-        first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-        return "/".join(parts[:first]) or "/"
-    if pattern.lower().endswith(suffixes) or not fs.isdir(path):
+        folder = parts[0]
+        for part in parts[1:]:
+            if _MAGIC.search(part) and not storage.exists(f"{folder}/{part}"):
+                break
+            folder = f"{folder}/{part}"
+        return folder or "/"
+    if pattern.lower().endswith(suffixes) or not storage.is_folder(pattern):
         return pattern.rsplit("/", 1)[0] or "/"
     return pattern
-
-
-def _is_web(url: str) -> bool:
-    return url.lower().startswith(WEB)

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import storage
 from pipeline.images import BadSample
 from pipeline.sources import InputChanged
-from pipeline.sources.files import WEB, check_folder, without_secrets
+from pipeline.sources.files import check_folder
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -28,7 +28,7 @@ class ImageFolder:
     def __init__(self, root: str, key: str):
         self.root = root
         self._key = key
-        self._is_web = root.lower().startswith(WEB)
+        self._is_web = storage.protocol(root) in ("http", "https")
         self._folders: dict[str, dict[str, int]] = {}
         self._composed: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class ImageFolder:
 
     def url(self, location: str) -> str:
         """The address of a place below the root."""
-        return f"{self.root.rstrip('/')}/{location}"
+        return storage.inside(self.root, location)
 
     def read(self, location: str, n_bytes: int = -1) -> bytes:
         """The bytes of a file. InputChanged where it does not hold the `n_bytes` that it was indexed with."""
@@ -99,7 +99,7 @@ def relative_paths(root: str, name: str) -> list[str]:
             found.append(location)
     if not found:
         raise BadSample(
-            "outside_root", f"{_shown(without_secrets(name))} does not lead below the folder of the images"
+            "outside_root", f"{_shown(name)} does not lead below the folder of the images"
         )
     return found
 
@@ -111,7 +111,7 @@ def _readings(root: str, name: str) -> list[str]:
         path = urlsplit(name.replace("?", "%3F").replace("#", "%23")).path
         return [r for p in (unquote(path), path) for r in _below(root, p)]
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
-        public = without_secrets(name)
+        public = storage.redacted(name)
         return [public[len(root) :].lstrip("/")] if public.startswith(root.rstrip("/") + "/") else []
     if name.startswith("/"):
         return _below(root, name)
@@ -148,5 +148,5 @@ def _parts(path: str) -> list[str] | None:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = storage.redacted(value) if isinstance(value, str) else repr(value)
     return text if len(text) <= 120 else text[:117] + "..."

@@ -42,7 +42,7 @@ class ParquetSource:
     def __init__(self, settings: SourceSettings):
         self._files = Files(settings.url_list(), SUFFIXES, "urls")
         self._column = settings.caption_column
-        self._images = settings.images and storage.absolute(settings.images)
+        self._images = settings.images and storage.location(settings.images, "source.images")
         self._folders: dict[str, ImageFolder] = {}
         self._units: list[Unit] | None = None
         self._groups = _Groups()
@@ -69,7 +69,7 @@ class ParquetSource:
                 begin = end
 
     def index(self, unit: Unit) -> Iterator[dict[str, Any]]:
-        url = self._files.url(unit.location)
+        url = self._files.unchanged(unit)
         for attempt in (1, 2):  # damage is what is there twice
             try:
                 table = Table(url)
@@ -179,8 +179,6 @@ class ParquetSource:
         """Names and sizes of the files, and of the images that their paths name."""
         units = self._units = self._files.units()
         found = files_identity(units)
-        if self._column:
-            found["caption_column"] = self._column
         sizes = [size for unit in units for size in self._image_sizes(unit)]
         return {**found, "images_sizes_sha256": digest(sizes)} if sizes else found
 
@@ -299,3 +297,7 @@ def _kind_of(value: Any) -> str:
 
 def load(settings: SourceSettings) -> ParquetSource:
     return ParquetSource(settings)
+
+
+def describe(settings: SourceSettings) -> dict[str, Any]:
+    return {"caption_column": settings.caption_column}

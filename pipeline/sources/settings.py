@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-#: Kind -> the module that has its `load(settings)`.
-KINDS: dict[str, str] = {
-    "shapes": "pipeline.sources.shapes",
-    "coco": "pipeline.sources.coco",
-    "webdataset": "pipeline.sources.webdataset",
-    "parquet": "pipeline.sources.parquet",
-    "tsv": "pipeline.sources.text",
-    "text": "pipeline.sources.text",
-}
+from pipeline.kinds import Kinds
+
+#: Every kind and its module, which has `load(settings) -> Source` and `describe(settings)`.
+KINDS = Kinds(
+    "source.kind",
+    "regionpairs.sources",
+    {
+        "shapes": "pipeline.sources.shapes",
+        "coco": "pipeline.sources.coco",
+        "webdataset": "pipeline.sources.webdataset",
+        "parquet": "pipeline.sources.parquet",
+        "tsv": "pipeline.sources.text",
+        "text": "pipeline.sources.text",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class SourceSettings:
 
     Attributes:
         kind: shapes (synthetic scenes, no files) | coco (folder + captions JSON) | webdataset (tars) | parquet |
-            tsv (caption TAB url) | text (a caption a line); the last two have captions alone
+            tsv (caption TAB url) | text (a caption a line); the last two have captions alone | one that an installed
+            package offers (entry point regionpairs.sources)
         images: folder of the images (kind: coco); base folder of relative paths (kind: parquet)
         captions: COCO captions JSON, or a pattern of several (kind: coco); for other kinds the same as `urls`
         urls: file or folder, or a list of them; glob patterns are expanded (kinds: webdataset, parquet, tsv, text)
@@ -32,6 +40,7 @@ class SourceSettings:
         seed: seed of the scenes (kind: shapes)
         size: side of a scene in pixels (kind: shapes)
         max_pixels: an image with more pixels is rejected, as a decompression bomb
+        options: whatever a kind of an installed package takes besides (a mapping); our own kinds take none
     """
 
     kind: str = "shapes"
@@ -44,11 +53,13 @@ class SourceSettings:
     seed: int = 0
     size: int = 160
     max_pixels: int = 100_000_000
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.kind in KINDS, "kind", f"'{self.kind}' is not known; one of {', '.join(KINDS)}")
+        KINDS.check(self.kind)
         _require(self.limit >= 0, "limit", f"must not be negative, is {self.limit}")
         _require(self.max_pixels >= 1, "max_pixels", f"must be at least 1, is {self.max_pixels}")
+        _require(not (self.options and KINDS.is_ours(self.kind)), "options", f"kind {self.kind} takes none")
         named = [key for key in ("images", "captions", "urls") if getattr(self, key)]
         if self.kind == "shapes":
             _require(not named, "kind", f"shapes reads no files, but source.{''.join(named[:1])} is given")
@@ -57,7 +68,7 @@ class SourceSettings:
         elif self.kind == "coco":
             _require(bool(self.captions), "captions", "kind coco needs a captions JSON")
             _require(not self.urls, "urls", "kind coco takes source.captions")
-        elif KINDS[self.kind].startswith("pipeline."):
+        elif KINDS.is_ours(self.kind):
             _require(bool(self.url_list()), "urls", f"kind {self.kind} needs at least one file")
             _require(not (self.urls and self.captions), "captions", "is the same as source.urls; give one")
 

@@ -39,9 +39,12 @@ class ShapesSource:
         """There is nothing that could be out of reach."""
 
     def identity(self) -> dict[str, Any]:
-        s = self._settings
-        return {"count": s.count, "seed": s.seed, "size": s.size}
+        return {}
 
 
 def load(settings: SourceSettings) -> ShapesSource:
     return ShapesSource(settings)
+
+
+def describe(settings: SourceSettings) -> dict[str, Any]:
+    return {"count": settings.count, "seed": settings.seed, "size": settings.size}

@@ -57,7 +57,7 @@ class WebDatasetSource:
         yield from self._damage_rows(contents, unit, torn)
 
     def _contents(self, unit: Unit) -> tuple[Contents, bool]:
-        file, data = open_tar(self._files.url(unit.location))
+        file, data = open_tar(self._files.unchanged(unit))
         with file:
             contents = read_contents(data)
         if isinstance(data, Compressed) and data.damage and contents.damage:
@@ -139,8 +139,7 @@ class WebDatasetSource:
         self._files.check()
 
     def identity(self) -> dict[str, Any]:
-        found = files_identity(self._units or self.units())
-        return {**found, "caption_column": self._column} if self._column else found
+        return files_identity(self._units or self.units())
 
 
 def _torn(contents: Contents) -> dict[str, str]:
@@ -174,3 +173,7 @@ class _Unpacked:
 
 def load(settings: SourceSettings) -> WebDatasetSource:
     return WebDatasetSource(settings)
+
+
+def describe(settings: SourceSettings) -> dict[str, Any]:
+    return {"caption_column": settings.caption_column}

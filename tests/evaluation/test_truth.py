@@ -20,7 +20,7 @@ def test_scenes_are_the_sources_own():
     """Keys and pixels agree with what `source.kind: shapes` gives the pipeline."""
     known = truth.shapes_truth(3, 0, 4)
     source = ShapesSource(SourceSettings(kind="shapes", seed=3, count=4))
-    rows = list(source.index())
+    rows = [row for unit in source.units() for row in source.index(unit)]
     assert [image.key for image in known.images] == [row["source_key"] for row in rows]
     assert scenes.encode_png(known.images[2].load()) == source.read(rows[2])
     assert [known.names[i] for i in known.images[1].labels] == scenes.truth(3, 1)[1]

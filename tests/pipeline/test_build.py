@@ -259,7 +259,7 @@ def test_settings_may_change_while_nothing_is_committed(tmp_path, source):
 
 @pytest.mark.parametrize(
     ("captions", "says"),
-    [("[1]", "no COCO captions JSON"), ("{", "no COCO captions JSON"), (None, "No such file")],
+    [("[1]", "no COCO captions JSON"), ("{", "no COCO captions JSON"), (None, "no such file")],
 )
 def test_an_input_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path, capsys, captions, says):
     (tmp_path / "c.json").write_text(captions) if captions else None

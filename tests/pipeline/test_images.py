@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from pipeline.images import BadSample, decode
+from pipeline.images import MAX_SCANS, BadSample, decode, n_scans
 from tests import pictures
 
 
@@ -70,3 +72,60 @@ def test_too_many_pixels_are_refused_before_they_are_decoded():
     with pytest.raises(BadSample) as e:
         decode(pictures.encode(pictures.photo(100, 100), "PNG"), max_pixels=9999)
     assert e.value.reason == "too_large"
+
+
+def png(**options):
+    return bytearray(pictures.encode(pictures.photo(), "PNG", **options))
+
+
+def text_of(text, zip):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", text, zip=zip)
+    return info
+
+
+def test_side_chunks_of_a_png_cost_no_picture():
+    wrong_sum = png(pnginfo=text_of("hello", False))
+    at = wrong_sum.index(b"tEXt")
+    wrong_sum[at + 4 + int.from_bytes(wrong_sum[at - 4 : at], "big")] ^= 255
+    large_text = png(pnginfo=text_of("x" * 2_000_000, True))
+    large_profile = png(icc_profile=bytes(2_000_000))
+    for data in (wrong_sum, large_text, large_profile):
+        pixels, extension = decode(bytes(data))
+        assert extension == "png"
+        np.testing.assert_array_equal(pixels, np.asarray(pictures.photo()))
+
+
+def test_the_setting_beats_the_limit_of_pillow(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    data = pictures.encode(pictures.photo(30, 30), "PNG")
+    assert decode(data, max_pixels=900)[0].shape == (30, 30, 3)
+
+
+def test_a_canvas_is_not_laid_out_before_its_size_is_known():
+    declared = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff\x3f\0" * 2 + bytes(8)
+    data = b"RIFF" + struct.pack("<I", len(declared)) + declared
+    with pytest.raises(BadSample) as e:
+        decode(data)
+    assert (e.value.reason, e.value.detail) == ("too_large", "16384 x 16384 pixels")
+
+
+def test_thousands_of_scans_are_refused_at_once():
+    data = pictures.encode(pictures.photo(400, 300), "JPEG", progressive=True)
+    assert 2 < n_scans(data) < MAX_SCANS
+    decode(data)
+    last = data.rindex(b"\xff\xda")
+    many = data[:last] + data[last:-2] * (MAX_SCANS + 1) + data[-2:]
+    with pytest.raises(BadSample) as e:
+        decode(many)
+    assert e.value.reason == "too_many_scans"
+    decode(data + b"\xff\xda" * 200)  # what follows the picture is none of it
+
+
+def test_an_error_of_the_machine_is_no_fault_of_the_bytes(monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+        decode(b"x")

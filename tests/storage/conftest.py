@@ -38,21 +38,24 @@ def s3_server() -> Iterator[str]:
     running.stop()
 
 
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A boto3 client, for what other programs do; `bucket` is an empty bucket of it."""
+@pytest.fixture(scope="session")
+def s3_client(s3_server: str) -> Any:
+    """What other programs use."""
     import boto3
-    import s3fs
 
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
+    return boto3.client("s3", endpoint_url=s3_server, **keys)
+
+
+@pytest.fixture
+def s3(s3_server: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A boto3 client, and an empty bucket called `bucket`, for this process and its children."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="bucket")
-    yield client
-    for found in client.list_objects_v2(Bucket="bucket").get("Contents", []):
-        client.delete_object(Bucket="bucket", Key=found["Key"])
-    client.delete_bucket(Bucket="bucket")
-    s3fs.S3FileSystem.clear_instance_cache()
+    s3_client.create_bucket(Bucket="bucket")
+    yield s3_client
+    for found in s3_client.list_objects_v2(Bucket="bucket").get("Contents", []):
+        s3_client.delete_object(Bucket="bucket", Key=found["Key"])
+    s3_client.delete_bucket(Bucket="bucket")

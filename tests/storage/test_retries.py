@@ -32,8 +32,10 @@ def _caused(error, cause):
     return error
 
 
-def _of_library(module):
-    return type("SomeError", (Exception,), {"__module__": module})("failed")
+def _of_library(module, **fields):
+    error = type("SomeError", (Exception,), {"__module__": module})("failed")
+    error.__dict__.update(fields)
+    return error
 
 
 AGAIN = [
@@ -61,6 +63,7 @@ AGAIN = [
     _caused(FileNotFoundError("https://h/x"), _Answer(status=503)),
     _caused(FileNotFoundError("https://h/x"), TimeoutError()),
     _of_library("aiohttp.client_exceptions"),
+    _caused(_of_library("aiohttp"), _of_library("aiohttp.http_exceptions", code=400)),  # a body that was cut
     _of_library("botocore.exceptions"),
     _of_library("google.auth.exceptions"),
     _of_library("httpx"),
@@ -77,6 +80,8 @@ FINAL = [
     OSError(errno.ENAMETOOLONG, "name too long"),
     ssl.SSLCertVerificationError("self-signed"),
     _caused(FileExistsError(), _boto(412, "PreconditionFailed")),
+    _of_library("aiohttp.client_exceptions", status=400),
+    _of_library("aiohttp.client_exceptions", status=416),
     storage.Unavailable("tried enough"),
     storage.ShortRead("ends early"),
 ]

@@ -47,13 +47,15 @@ def hidden_pairs(per_group: int, groups: int, queries: int) -> torch.Tensor:
 def denoising_queries(
     objects: list[torch.Tensor], queries: int, settings: DenoisingSettings, generator: torch.Generator
 ) -> tuple[Denoising, DenoisingTargets] | None:
-    """Noised groups for a batch, padded to its largest count of objects; None where no image has an object.
+    """Noised groups for a batch, padded to its largest count of objects, or to one where no image has any: then all of
+    them are filler, and the parameters that make queries still get a gradient (of 0), as DDP wants it of every worker.
+    None where there shall be no groups.
 
     objects: one [M, 4] tensor an image, centre x, y, width, height in [0, 1].
     """
-    most = max(len(o) for o in objects)
-    if most == 0 or settings.groups == 0:
+    if settings.groups == 0:
         return None
+    most = max(1, *(len(o) for o in objects))
     device = objects[0].device
     # Padding rows get a plain box: a zero-sized one would divide by zero in the decoder's width/height modulation.
     boxes = torch.full((len(objects), most, 4), 0.5, device=device)

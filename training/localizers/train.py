@@ -1,4 +1,4 @@
-"""One worker's run from settings to weights file: sources, steps, measurements, checkpoints."""
+"""One worker's run from settings to weights file: sources, steps, measurements, checkpoints. Start here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 import storage
 from pipeline.localizers.network import NetworkLocalizer, Proposer
@@ -19,6 +20,7 @@ from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBo
 from training.localizers.settings import BoxDataSettings, LocalizerTrainingSettings, check_sources
 from training.localizers.tasks import RpnLiteTask, Task
 from training.localizers.trainer import Trainer
+from training.monitor import Monitor
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -26,12 +28,15 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class Worker:
-    """Which of how many workers this is, and how the trained module is wrapped (DDP)."""
+    """Which of how many workers this is; several share a process group (DDP)."""
 
     index: int = 0
     count: int = 1
     device: str = "cpu"
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module whose gradients are averaged over all workers."""
+        return DistributedDataParallel(module, broadcast_buffers=False) if self.count > 1 else module
 
 
 #: Called with (step, named numbers).
@@ -112,6 +117,31 @@ def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -
             trainer.save(out / CHECKPOINT)
             storage.write_bytes(str(out / WEIGHTS), task.weights(trainer.averaged))
     return out / WEIGHTS
+
+
+def train_watched(settings: LocalizerTrainingSettings, worker: Worker, progress: bool = False) -> Path:
+    """`train` with metrics.jsonl and TensorBoard files in the run's folder (worker 0), and a progress bar."""
+    if worker.index != 0:
+        return train(settings, worker, lambda step, numbers: None)
+    out = Path(storage.local_folder(settings.out, "out"))
+    first_step = finished_steps(out) if settings.resume else 0
+    monitor = Monitor(out, first_step, settings.steps, tensorboard=True, progress=progress)
+
+    def report(step: int, numbers: dict[str, float]) -> None:
+        monitor.advance()
+        if step % 10 == 0 or step == settings.steps or any("/" in name for name in numbers):
+            monitor.metrics(step, numbers)
+
+    try:
+        return train(settings, worker, report)
+    finally:
+        monitor.close()
+
+
+def finished_steps(out: Path) -> int:
+    """The step of a run's checkpoint, 0 where there is none."""
+    path = out / CHECKPOINT
+    return int(torch.load(path, map_location="cpu", weights_only=True)["step"]) if path.exists() else 0
 
 
 def _task(settings: LocalizerTrainingSettings) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,25 +15,27 @@ import yaml
 
 from jobs.demo import head
 from pipeline.align import AlignSettings
-from pipeline.build import build
+from pipeline.build import Incomplete, build
 from pipeline.dataset.verify import verify
+from pipeline.relabel import relabel
 from pipeline.run_local import LocalRunner
 from tests.pipeline import worlds
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
+ALIGN = AlignSettings(tau=0.1, threshold=0.2, region_embeddings="fp16")
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """Input pictures, and the dataset that the plain runner makes of them with the embedded teacher."""
     root = tmp_path_factory.mktemp("ray")
-    settings = worlds.settings(root / "local", worlds.coco_folder(root / "input", 20))
+    settings = worlds.settings(root / "local", worlds.coco_folder(root / "input", 20), align=ALIGN)
     build(settings, LocalRunner())
     return root, settings
 
 
 def same(a: Path, b: Path) -> None:
-    for pattern in ("shards/*.tar", "manifest.parquet", "rejects.parquet", "concept_pool/*"):
+    for pattern in ("shards/*", "index/*", "*.parquet", "concept_pool/*", "plan/parts.parquet", "plan/index/*"):
         assert worlds.hashes(a, pattern) == worlds.hashes(b, pattern), pattern
     assert list(verify(str(b))) == []
 
@@ -43,10 +46,51 @@ def test_ray_gives_the_bytes_of_the_plain_runner(reference, ray_instance, worker
     from jobs.on_ray.build import RayRunner
 
     root, plain = reference
-    settings = worlds.settings(root / f"ray-{workers}", plain.source, runtime="ray", workers=workers)
+    settings = worlds.settings(
+        root / f"ray-{workers}", plain.source, runtime="ray", workers=workers, align=ALIGN
+    )
     assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 4
     same(root / "local", root / f"ray-{workers}")
     assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 0
+
+
+@pytest.mark.ray
+def test_relabelling_on_ray_gives_the_bytes_of_the_plain_runner(reference, ray_instance):
+    from jobs.on_ray.build import RayRunner
+
+    root, plain = reference
+    for name, runner in (("plain", LocalRunner()), ("ray", RayRunner())):
+        out = str(root / f"relabelled-{name}")
+        relabel(
+            plain.out,
+            dataclasses.replace(
+                plain, out=out, align=AlignSettings(policy="pool", tau=0.2, region_embeddings="fp16")
+            ),
+            runner,
+        )
+    same(root / "relabelled-plain", root / "relabelled-ray")
+
+
+@pytest.mark.ray
+def test_a_part_that_fails_on_ray_is_named_and_the_others_are_committed(reference, ray_instance):
+    from jobs.on_ray.build import RayRunner
+
+    root, plain = reference
+    source = worlds.coco_folder(root / "failing", 20)
+    settings = worlds.settings(root / "failing-out", source, runtime="ray", align=ALIGN)
+    hidden = Path(source.images, "008.jpg")
+
+    class Losing(RayRunner):
+        def run(self, stages, job, parts):
+            hidden.rename(root / "hidden.jpg")
+            yield from super().run(stages, job, parts)
+
+    with pytest.raises(Incomplete, match=r"1 of 4 parts failed.*008\.jpg"):
+        build(settings, Losing())
+    assert len(list((root / "failing-out" / "manifest").glob("*.json"))) == 3
+    (root / "hidden.jpg").rename(hidden)
+    assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 1
+    same(root / "local", root / "failing-out")
 
 
 @pytest.mark.ray
@@ -59,6 +103,7 @@ def test_a_submitted_job_resumes_after_its_driver_was_killed(reference):
         "out": out, "source.kind": "coco", "source.images": plain.source.images,
         "source.captions": plain.source.captions, "samples_per_shard": 6, "localizer.kind": "grid",
         "localizer.max_proposals": 9, "teacher.kind": "shapes", "teacher.batch_images": 4, "pool.min_count": 2,
+        "align.tau": 0.1, "align.threshold": 0.2, "align.region_embeddings": "fp16",
     }  # fmt: skip
     job = ["python", "jobs/build_pairs.py", *(f"--{k}={v}" for k, v in flags.items())]
     with head() as (address, environment):

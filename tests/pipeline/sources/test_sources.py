@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import sources
-from pipeline.dataset.plan import Plan
 from pipeline.sources.settings import SourceSettings
 from tests.pipeline.sources.kit import rows as rows_of
 from tests.pipeline.sources.kit import write_tar
@@ -119,28 +118,6 @@ def test_parquet_without_the_columns_says_which_it_found(tmp_path):
         ValueError, match=r"a.parquet has the columns url, image; needed: captions, caption or text"
     ):
         rows_of(source)
-
-
-@pytest.mark.parity(42)
-def test_the_plan_cuts_parts_by_content_and_marks_duplicates(tmp_path):
-    members = [(f"{n}.{e}", b"x") for n in ("a", "b", "b", "c") for e in ("jpg", "txt")]
-    tar(tmp_path / "t.tar", members)
-    source = sources.load(SourceSettings(kind="webdataset", urls=[str(tmp_path / "t.tar")]))
-    plan = Plan.write(source, 3, 0, str(tmp_path / "out"))
-    assert [p.n_samples for p in plan.parts] == [3, 1]
-    assert Plan.read(str(tmp_path / "out")) == plan
-    assert plan.rows(plan.parts[0]).column("problem").to_pylist() == ["", "", "duplicate_key"]
-    again = Plan.write(source, 3, 0, str(tmp_path / "again"))
-    assert [p.name for p in again.parts] == [p.name for p in plan.parts]
-    other = Plan.write(source, 2, 0, str(tmp_path / "other"))
-    assert other.parts[0].name != plan.parts[0].name
-
-
-def test_an_empty_source_is_an_error(tmp_path):
-    tar(tmp_path / "t.tar", [])
-    source = sources.load(SourceSettings(kind="webdataset", urls=[str(tmp_path / "t.tar")]))
-    with pytest.raises(ValueError, match="holds no samples"):
-        Plan.write(source, 3, 0, str(tmp_path / "out"))
 
 
 def test_shapes_are_drawn_on_demand():

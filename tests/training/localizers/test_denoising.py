@@ -130,5 +130,9 @@ def test_queries_restore_the_box_they_were_made_from():
     assert torch.equal(again[0].boxes, queries_.boxes)
 
 
-def test_no_objects_make_no_queries():
-    assert denoising_queries([torch.zeros(0, 4)], 6, DenoisingSettings(), torch.Generator()) is None
+def test_without_any_object_there_are_filler_queries_alone():
+    made = denoising_queries([torch.zeros(0, 4)] * 2, 6, DenoisingSettings(groups=3), torch.Generator())
+    assert made is not None
+    assert made[0].boxes.shape == (2, 3, 4)
+    assert not made[1].real.any()
+    assert denoising_queries([torch.zeros(1, 4)], 6, DenoisingSettings(groups=0), torch.Generator()) is None

@@ -1,0 +1,133 @@
+"""The report in a real browser, without a window: it draws itself, its filters work, and captions stay text."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.dataset import Dataset
+from reports.html_report import html_report
+from reports.settings import ReportSettings
+from tests.reports.test_html_report import HOSTILE, dataset  # noqa: F401 - a fixture
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="needs Chromium")]
+
+#: What a person would do, and what they would see then.
+VISIT = """
+const seen = { cards: document.querySelectorAll("#cards .card").length, errors: window.errors ?? [] };
+const set = (id, value) => { const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event("input")); };
+const key = (name) => document.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+seen.boxes = document.querySelectorAll("#cards .box").length;
+seen.marks = document.querySelectorAll("#cards mark").length;
+set("score", "1");
+seen.surest = document.querySelectorAll("#cards .card").length;
+set("score", "0");
+const concept = data.concepts[0].name;
+set("concept", concept);
+const texts = [...document.querySelectorAll("#cards .box span")].map((e) => e.textContent.replace(/ [0-9.]+$/, ""));
+seen.labels = [...new Set(texts)];
+seen.concept = concept;
+set("concept", "");
+document.querySelector("#cards .card").click();
+seen.opened = document.getElementById("large").open;
+const first = document.getElementById("large").dataset.sample;
+key("ArrowRight");
+seen.next = document.getElementById("large").dataset.sample !== first;
+document.getElementById("large").close();
+set("search", concept);
+seen.rows = document.querySelectorAll("#rows tr").length;
+document.querySelector("#rows tr").click();
+seen.crops = document.querySelectorAll("#rows .crops img").length;
+set("search", "");
+document.querySelector("[data-sort=name]").click();
+seen.sorted = [...document.querySelectorAll("#rows tr.row td:first-child")].map((e) => e.textContent);
+seen.dots = document.querySelectorAll("#plane circle").length;
+seen.bars = document.querySelectorAll("#bars svg").length;
+document.getElementById("theme").click();
+seen.theme = document.documentElement.dataset.theme;
+const images = [...document.querySelectorAll("img, script, iframe, link, object, embed")];
+seen.foreign = images.filter((e) => e.src && !e.src.startsWith("data:image/jpeg;base64,")).map((e) => e.outerHTML);
+const handled = (e) => [...e.attributes].some((a) => a.name.startsWith("on"));
+seen.handlers = [...document.querySelectorAll("*")].filter(handled).length;
+seen.texts = [...document.querySelectorAll("#cards .card p")].map((e) => e.textContent);
+const probe = document.createElement("pre");
+probe.id = "probe";
+probe.textContent = JSON.stringify(seen);
+document.body.append(probe);
+"""
+
+
+def _run(page: Path, *options: str) -> str:
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += [
+        "--virtual-time-budget=5000",
+        f"--user-data-dir={page.parent / 'profile'}",
+        *options,
+        page.as_uri(),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def visit(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: F811
+    """What a visitor of the page sees."""
+    page = html_report(dataset, ReportSettings(shown=10))
+    watch = "<script>window.errors = []; addEventListener('error', (e) => errors.push(e.message));"
+    watch += " addEventListener('securitypolicyviolation', (e) => errors.push(e.blockedURI));</script><title>"
+    page = page.replace("<title>", watch, 1).replace("</body>", f"<script>{VISIT}</script></body>")
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    path.write_text(page)
+    found = re.search(r'<pre id="probe">(.*?)</pre>', _run(path, "--dump-dom"), re.DOTALL)
+    assert found, "the script stopped before its end"
+    return json.loads(html.unescape(found[1]))
+
+
+def test_everything_is_drawn_without_an_error(visit):
+    assert visit["errors"] == []
+    assert visit["cards"] == 10
+    assert visit["boxes"] > 10
+    assert visit["marks"] > 0
+    assert visit["bars"] == 9
+    assert visit["dots"] >= 3
+
+
+def test_filters_search_sorting_and_keys_work(visit):
+    assert visit["surest"] < visit["cards"]
+    assert visit["labels"] == [visit["concept"]]
+    assert visit["opened"]
+    assert visit["next"]
+    assert visit["rows"] >= 1
+    assert visit["crops"] >= 1
+    assert visit["sorted"] == sorted(visit["sorted"])
+    assert visit["theme"] in ("dark", "light")
+
+
+def test_hostile_captions_are_shown_and_run_nothing(visit):
+    """Their tags are no elements, their handlers no attributes; a request that the policy stopped would be an error."""
+    assert visit["foreign"] == []
+    assert visit["handlers"] == 0
+    assert any(HOSTILE[1] in text for text in visit["texts"])
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (400, 800)])
+def test_nothing_is_wider_than_the_window(dataset: Dataset, tmp_path: Path, width: int, height: int):  # noqa: F811
+    page = html_report(dataset, ReportSettings(shown=4))
+    measure = "document.title = `${document.documentElement.scrollWidth} ${innerWidth}`;"
+    path = tmp_path / "report.html"
+    path.write_text(page.replace("</body>", f"<script>{measure}</script></body>"))
+    after = _run(path, "--dump-dom", f"--window-size={width},{height}")
+    found = re.search(r"<title>(\d+) (\d+)</title>", after)
+    assert found
+    assert int(found[1]) <= int(found[2])
