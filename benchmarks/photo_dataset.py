@@ -73,7 +73,8 @@ def _sample(
         "topk_ids": ids.astype(np.uint16),
         "topk_probs": q[:, :k].astype(np.float16),
         "residual": q[:, k].astype(np.float16),
-        "kept": (q[:, 0] > 0.1).astype(np.uint8),
+        "scores": q[:, 0].astype(np.float16),
+        "kept": (q[:, 0] <= 0.1).astype(np.uint8),
         "caption_embeddings": (captions / np.linalg.norm(captions, axis=1, keepdims=True)).astype(np.float16),
     }
     key = sample_key(str(i), image)
@@ -84,6 +85,6 @@ def _sample(
         "meta": json.dumps({"key": key, "captions": ["a photograph"] * 5}),
         "arrays": pack_arrays(arrays),
         "n_regions": regions,
-        "n_pairs": int(arrays["kept"].sum()),
+        "n_pairs": int((arrays["kept"] == 0).sum()),
         "pair_concept_ids": [int(c) for c in ids[:, 0]],
     }
