@@ -51,7 +51,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 def to_bytes(classifier: Classifier, made_for: str = "") -> bytes:
     """A file of tensors (pipeline/corpus/files.py): `weights`, `bias`, `numbers` (tau, objectness scale and offset)."""
     o = classifier.objectness
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         "weights": classifier.weights.astype(np.float32),
         "bias": classifier.bias.astype(np.float32),
         "numbers": np.array([classifier.tau, o.scale, o.offset], np.float64),

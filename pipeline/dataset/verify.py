@@ -77,8 +77,13 @@ def _pool_faults(layout: Layout) -> Iterator[str]:
         return
     for name in changed:
         yield f"damaged: concept_pool/{name}: missing, or its sha256 is not the one in embeddings.json"
-    if not changed and concepts.load_pool(layout).hash != pool:
-        yield f"damaged: the concept pool's hash is not {pool}"
+    if changed:
+        return
+    try:
+        if concepts.load_pool(layout).hash != pool:
+            yield f"damaged: the concept pool's hash is not {pool}"
+    except (ValueError, KeyError, TypeError, OSError) as e:
+        yield f"damaged: concept_pool: {' '.join(str(e).split())[:200]}"
 
 
 def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
