@@ -1,14 +1,14 @@
 # Every target works from a clean clone: the virtual environment sets itself up.
 #
 #   make demo               a small dataset on Ray, verified
-#   make demo TORCH=cpu     the same, with PyTorch's CPU wheels (a tenth of the download) where there is no GPU
+#   make demo PIP_FLAGS=... the same, with flags for pip: those that PyTorch's installation page names for CPU-only
+#                           wheels make the download a tenth
 #   make test               every test
 PYTHON ?= python3
 VENV ?= .venv
-TORCH ?=
+PIP_FLAGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test check lint format setup constraints clean
@@ -19,8 +19,8 @@ $(READY): pyproject.toml constraints.txt
 	@date +%s > .setup-started
 	@echo "[1/3] virtual environment in $(VENV), by $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "[2/3] libraries as in constraints.txt$(if $(INDEX), with PyTorch for CPUs), and this project as editable: minutes"
-	@$(PIP) install --constraint constraints.txt $(INDEX) --editable '.[dev]'
+	@echo "[2/3] libraries as in constraints.txt, and this project as editable: minutes"
+	@$(PIP) install --constraint constraints.txt $(PIP_FLAGS) --editable '.[dev]'
 	@echo "[3/3] ready in $$(( $$(date +%s) - $$(cat .setup-started) )) s: $(BIN)/regionpairs --help"
 	@rm -f .setup-started
 	@touch $(READY)
