@@ -27,10 +27,11 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from benchmarks.photo_dataset import write_dataset
-from pipeline.dataset.manifest import read_manifest
+from pipeline.dataset import Dataset
 from training.data.loader import Loader
 from training.data.pixels import resize, target_size
-from training.settings import DataSettings, ViewSettings
+from training.data.streams import Streams
+from training.settings import DataSettings, RunSettings, TrainSettings, ViewSettings
 
 
 def main() -> None:
@@ -114,7 +115,8 @@ def read_and_decode(dataset: Path, decode: Callable[[bytes, ViewSettings], None]
 def loader_of(dataset: Path, view: ViewSettings, workers: int = 0) -> Loader:
     """A loader in batches of eight; without workers it is this process."""
     data = DataSettings(str(dataset), batch_images=8, workers=workers)
-    return Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+    settings = TrainSettings(data=data, view=view, run=RunSettings(str(dataset / "run"), device="cpu"))
+    return Streams(settings, Dataset.open(str(dataset))).loader()
 
 
 def rate_of_workers(dataset: Path, view: ViewSettings, n: int) -> float:

@@ -11,8 +11,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from benchmarks.shared_data import find_shared_data
+from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.records import sample_key
-from pipeline.dataset.shards import commit, pack_arrays
+from pipeline.dataset.sample import pack_arrays
+from pipeline.dataset.shards import commit
 
 
 def photographs(n: int) -> list[bytes]:
@@ -52,10 +54,14 @@ def write_dataset(
     samples = [
         _sample(rng, i, image, regions, concepts, dim, k) for i, image in enumerate(photographs(n_images))
     ]
+    (out / "settings.yaml").write_text("align:\n  tau: 0.01\n")
+    (out / "fingerprint.json").write_text(json.dumps({"format_version": FORMAT_VERSION}))
     identity = {"fingerprint": "0" * 16, "pool": "0" * 16}
     for start in range(0, n_images, per_shard):
         part = samples[start : start + per_shard]
-        commit(str(out), f"{start // per_shard:06d}-{start:012x}", len(part), part, [], identity, dict)
+        commit(
+            Layout(str(out)), f"{start // per_shard:06d}-{start:012x}", len(part), part, [], identity, dict
+        )
     return out
 
 
