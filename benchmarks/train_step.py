@@ -125,7 +125,7 @@ def settings_of(arguments: argparse.Namespace, dataset: Path) -> TrainSettings:
         student=StudentSettings(TeacherSettings(kind="open_clip", model="RN50"), freeze=FROZEN),
         loss=LossSettings(tau=TAU),
         optimizer=OptimizerSettings(kind="sgd", lr=1e-5, clip=5.0, clip_by="tensor"),
-        run=RunSettings(str(dataset / "run"), device=arguments.device, threads=arguments.threads),
+        run=RunSettings(out=str(dataset / "run"), device=arguments.device, threads=arguments.threads),
     )
 
 
@@ -138,12 +138,12 @@ class Steps:
         student = build(self.settings.student).train()
         self.student = student.to(self.device, memory_format=memory_format(self.device))
         self.optimizer = build_optimizer(self.student, self.settings.optimizer)
-        opened = Dataset.open(str(dataset))
-        self.streams = Streams(self.settings, opened)
-        self.concepts = opened.concepts().to(self.device)
+        self.dataset = Dataset.open(str(dataset))
+        self.concepts = self.dataset.concepts().to(self.device)
         self.objective = Objective(self.concepts, TAU, self.settings.loss)
-        loader = self.streams.loader()
-        ((loaded,),) = list(loader.steps(1))
+        streams = Streams(self.settings, self.dataset)
+        ((loaded,),) = list(streams.loader().steps(1))
+        streams.close()
         batch = loaded.to(self.device)
         batch = replace(batch, kept=torch.ones_like(batch.kept))
         some = only_kept(replace(batch, kept=kept_mask(batch)))
@@ -226,7 +226,7 @@ def compare(arguments: argparse.Namespace, steps: Steps) -> dict[str, object]:
 
 def peak_memory(arguments: argparse.Namespace, dataset: Path, way: str) -> float:
     """Peak memory of a process that only trains this way."""
-    command = [sys.executable, __file__, "--only", way, "--dataset", str(dataset)]
+    command = [sys.executable, "-m", "benchmarks.train_step", "--only", way, "--dataset", str(dataset)]
     for key in ("side", "images", "regions", "device", "threads"):
         command += [f"--{key}", str(getattr(arguments, key))]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -238,7 +238,7 @@ def data_wait(steps: Steps, n_steps: int, out: Path) -> dict[str, float]:
     settings = steps.settings
     run = replace(settings.run, out=str(out), steps=n_steps, tensorboard=False)
     settings = replace(settings, run=run, data=replace(settings.data, workers=2))
-    streams = Streams(settings, Dataset.open(settings.data.dataset))
+    streams = Streams(settings, steps.dataset)
     summary = fit(settings, streams, steps.student, steps.objective, Hooks())
     return {
         "data_wait_share": round(summary["data_wait_share"], 4),

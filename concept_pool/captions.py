@@ -157,7 +157,7 @@ def _texts(value: Any, depth: int, budget: Iterator[int]) -> Iterator[str]:
     value = _plain(value)
     if isinstance(value, str):
         yield value
-    elif isinstance(value, (bytes, bytearray, memoryview)):
+    elif isinstance(value, (bytes, bytearray)):
         yield decode_text(bytes(value[: 8 * MAX_CAPTION_CHARS]))
     elif isinstance(value, bool) or value is None:
         return
@@ -190,6 +190,8 @@ def _number(value: float | Decimal) -> Iterator[str]:
 
 def _plain(value: Any) -> Any:
     """numpy and Arrow values, and sets, as what Python has for them; anything else as it is."""
+    if isinstance(value, memoryview):
+        return value.tobytes()
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     for name in ("as_py", "tolist", "to_pylist"):

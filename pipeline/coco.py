@@ -128,7 +128,9 @@ def _image(record: Any, position: int) -> CocoImage:
     name = record.get("file_name")
     if not isinstance(name, str) or not name.strip():
         url = record.get("coco_url")
-        name = unquote(urlsplit_path(url).rsplit("/", 1)[-1]) if isinstance(url, str) else ""
+        name = unquote(_path_of(url).rsplit("/", 1)[-1]) if isinstance(url, str) else ""
+    if not name.isascii() and name.encode(errors="replace") != name.encode(errors="surrogatepass"):
+        name = storable(name)  # no file can have it, and no table could hold it
     problem = ""
     image_id = id_text(record.get("id"))
     if not image_id:
@@ -139,7 +141,7 @@ def _image(record: Any, position: int) -> CocoImage:
     return CocoImage(image_id, name, width, height, problem)
 
 
-def urlsplit_path(url: str) -> str:
+def _path_of(url: str) -> str:
     """The path of a URL, without its query; the text itself where it cannot be parsed."""
     try:
         return urlsplit(url).path

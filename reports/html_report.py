@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pipeline.dataset import Dataset
 from pipeline.images import BadSample
+from pipeline.scores import REASONS
 from reports import histograms, issues
 from reports.books import Books, open_books
 from reports.choose import plain, read
@@ -58,6 +60,7 @@ def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: L
     return {
         "head": head(dataset, books),
         "rule": looked.rule,
+        "reasons": reasons(looked.seen),
         "issues": [_issue(issue, place) for issue in found],
         "histograms": [asdict(h) for h in histograms.all_of(looked.seen)],
         "concepts": concept_rows(dataset, books, settings.concepts),
@@ -72,6 +75,14 @@ def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: L
         "samples": _samples(dataset, samples, names, settings.regions),
         "n_listed": min(settings.shown, len(looked.seen)),
     }
+
+
+def reasons(seen: Sequence[Seen]) -> list[tuple[str, int]]:
+    """What became of the regions looked at, and of how many: kept ones, and those that are no pair by why not."""
+    total = np.zeros(len(REASONS), int)
+    for s in seen:
+        total += np.bincount(s.reasons, minlength=len(REASONS))[: len(REASONS)]
+    return [(REASONS[i], int(n)) for i, n in enumerate(total) if n]
 
 
 def head(dataset: Dataset, books: Books) -> dict[str, Any]:

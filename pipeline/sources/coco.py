@@ -90,13 +90,15 @@ class CocoSource:
 
     def _row(self, image: CocoImage, captions: list[str] | None, position: int) -> dict[str, Any]:
         assert self._images is not None
-        key = image.file_name or f"images[{position}]"
+        key = storage.redacted(image.file_name) or f"images[{position}]"
         location, n_bytes, problem = "", -1, image.problem
         if not problem and captions is not None and not captions:
             problem = "empty_caption"
         if image.file_name and not problem.startswith("bad_record"):
             try:
                 location, n_bytes = self._images.find(image.file_name)
+                if n_bytes < 0:  # on a web server; a signature in its address must not be written down
+                    location = storage.redacted(location)
                 key = location
             except BadSample as e:
                 problem = image.problem or f"{e.reason}: {e.detail}"

@@ -99,7 +99,7 @@ def relative_paths(root: str, name: str) -> list[str]:
             found.append(location)
     if not found:
         raise BadSample(
-            "outside_root", f"{_shown(storage.redacted(name))} does not lead below the folder of the images"
+            "outside_root", f"{_shown(name)} does not lead below the folder of the images"
         )
     return found
 
@@ -148,5 +148,5 @@ def _parts(path: str) -> list[str] | None:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = storage.redacted(value) if isinstance(value, str) else repr(value)
     return text if len(text) <= 120 else text[:117] + "..."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Iterator
 from typing import Any
 
 import storage
-from concept_pool.captions import decode_text
 from pipeline.sources import Unit, index_row
 from pipeline.sources.files import Files, files_identity
 from pipeline.sources.settings import SourceSettings
@@ -18,6 +18,7 @@ UNIT_BYTES = 4 << 20
 #: Bytes of a line that are read; the rest of it is passed over.
 MAX_LINE = 1 << 20
 _SUFFIXES = (".txt", ".tsv", ".text", ".csv", ".gz", ".bz2", ".xz")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -46,7 +47,9 @@ class TextSource:
 
     def index(self, unit: Unit) -> Iterator[dict[str, Any]]:
         for offset, line in self._lines(unit):
-            text = decode_text(line).strip("\r\n\ufeff")
+            if not offset and line.startswith(_UTF_16):
+                raise ValueError(f"source.urls: {unit.location} is in UTF-16; UTF-8 is needed")
+            text = line.decode("utf-8", "replace").strip("\r\n\ufeff")
             caption = _first_field(text) if self._first_field else text
             row = index_row(f"{unit.location}:{offset}", unit.location, caption, offset=offset)
             if row["captions"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 from collections import OrderedDict
@@ -52,9 +53,9 @@ class WebDatasetSource:
             if again != contents:
                 raise OSError(f"{unit.location} gave other bytes when it was read again")
         torn = _torn(contents)
-        for sample in contents.samples:
-            yield self._row(sample, unit.location, compressed, torn.get(sample.key, ""))
-        yield from self._damage_rows(contents, unit, torn)
+        rows = [self._row(s, unit.location, compressed, torn.get(s.key, "")) for s in contents.samples]
+        self._count_damage(contents, unit, rows)
+        yield from rows
 
     def _contents(self, unit: Unit) -> tuple[Contents, bool]:
         file, data = open_tar(self._files.unchanged(unit))
@@ -87,20 +88,25 @@ class WebDatasetSource:
             problem=problem,
         )
 
-    def _damage_rows(self, contents: Contents, unit: Unit, torn: dict[str, str]) -> Iterator[dict[str, Any]]:
+    def _count_damage(self, contents: Contents, unit: Unit, rows: list[dict[str, Any]]) -> None:
+        """Says of all damage how many samples it cost: in the row of the sample that it tore, or in a new one."""
         whole = sum(s.image is not None for s in contents.samples)
         lost_bytes = sum(d.stop - d.start for d in contents.damage if d.stop >= 0)
         sample_bytes = (contents.end - lost_bytes) / whole if whole else 0.0
+        told = {r["source_key"]: r for r in rows if r["problem"].startswith("damaged_tar")}
         for damage, keys in zip(contents.damage, contents.beside, strict=True):
-            counted = sum(key in torn for key in keys)
-            n_bytes = (
-                self._missing_bytes(unit, damage.start) if damage.stop < 0 else damage.stop - damage.start
-            )
-            lost = round(n_bytes / (sample_bytes or self._usual_sample(unit))) - counted
-            if lost > 0 or not counted:
-                problem = f"damaged_tar: {damage.detail}"
+            torn = [told[k] for key in keys if (k := f"{unit.location}/{key}") in told]
+            if damage.stop >= 0:
+                lost = round((damage.stop - damage.start) / (sample_bytes or self._usual_sample(unit)))
+            else:
+                missing = self._missing_bytes(unit, damage.start)
+                lost = math.ceil(missing / (sample_bytes or self._usual_sample(unit)))
+            if torn:
+                torn[-1]["n_samples"] += max(0, lost - len(torn))
+            else:
                 key = f"{unit.location}:{damage.start}"
-                yield index_row(key, unit.location, [], problem=problem, n_samples=max(1, lost))
+                problem = f"damaged_tar: {damage.detail}"
+                rows.append(index_row(key, unit.location, [], problem=problem, n_samples=max(1, lost)))
 
     def _missing_bytes(self, unit: Unit, start: int) -> int:
         """Bytes that lie behind the damage that ends a tar: as far as it goes, or as far as its neighbours go."""

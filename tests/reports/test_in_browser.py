@@ -99,7 +99,7 @@ def test_everything_is_drawn_without_an_error(visit):
     assert visit["cards"] == 10
     assert visit["boxes"] > 10
     assert visit["marks"] > 0
-    assert visit["bars"] == 9
+    assert visit["bars"] == 10
     assert visit["dots"] >= 3
 
 
