@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.dataset import Dataset, Sample, ShardRow
+from pipeline.dataset.sample import is_pair
 from pipeline.images import BadSample
 from reports.choose import read_first
 from reports.pictures import difference_hash, shrunk
@@ -110,7 +111,7 @@ def seen_of(sample: Sample, place: tuple[ShardRow, int], n_concepts: int) -> See
         top[:, 0],
         arrays["objectness"].astype(np.float32),
         relative_entropy(top, arrays["residual"].astype(np.float32), n_concepts),
-        arrays["kept"].astype(bool),
+        is_pair(arrays),
         looks,
     )
 

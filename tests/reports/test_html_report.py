@@ -18,6 +18,7 @@ import storage
 from concept_pool.settings import PoolSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset
+from pipeline.dataset.sample import is_pair
 from pipeline.run_local import LocalRunner
 from pipeline.settings import AlignSettings
 from reports.html_report import html_report
@@ -108,7 +109,7 @@ def test_every_sample_looked_at_is_in_every_histogram_of_images(dataset: Dataset
     for h in data["histograms"]:
         assert sum(h["counts"]) == h["n"]
         assert len(h["edges"]) == len(h["counts"]) + 1 or not h["n"]
-    kept = [float(sample.arrays["kept"].sum()) for sample in dataset.samples()]
+    kept = [float(is_pair(sample.arrays).sum()) for sample in dataset.samples()]
     assert bars["Pairs an image"]["mean"] == pytest.approx(np.mean(kept))
 
 
@@ -127,9 +128,9 @@ def test_boxes_and_labels_of_a_sample_are_those_stored(dataset: Dataset, data: d
     assert data["n_listed"] == 10
     for shown in data["samples"]:
         arrays = stored[shown["key"]].arrays
-        assert shown["n_pairs"] == int(arrays["kept"].sum())
+        assert shown["n_pairs"] == int(is_pair(arrays).sum())
         for number, kept, concept, probability, _, *box in shown["regions"]:
-            assert kept == arrays["kept"][number]
+            assert kept == is_pair(arrays)[number]
             assert concept == arrays["topk_ids"][number, 0]
             assert probability == pytest.approx(float(arrays["topk_probs"][number, 0]), abs=1e-3)
             assert box == pytest.approx(arrays["boxes_xyxy_norm"][number].tolist(), abs=1e-4)
