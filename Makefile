@@ -1,21 +1,32 @@
-# Both commands work from a clean clone: the virtual environment sets itself up.
+# Every target works from a clean clone: the virtual environment sets itself up.
+#
+#   make demo               a small dataset on Ray, verified
+#   make demo PIP_FLAGS=... the same, with flags for pip: those that PyTorch's installation page names for CPU-only
+#                           wheels make the download a tenth
+#   make test               every test
 PYTHON ?= python3
 VENV ?= .venv
+PIP_FLAGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check lint format setup clean
+.PHONY: demo test check lint format setup constraints clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $(READY)
+$(READY): pyproject.toml constraints.txt
+	@date +%s > .setup-started
+	@echo "[1/3] virtual environment in $(VENV), by $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[2/3] libraries as in constraints.txt, and this project as editable: minutes"
+	@$(PIP) install --constraint constraints.txt $(PIP_FLAGS) --editable '.[dev]'
+	@echo "[3/3] ready in $$(( $$(date +%s) - $$(cat .setup-started) )) s: $(BIN)/regionpairs --help"
+	@rm -f .setup-started
+	@touch $(READY)
 
 demo: $(READY)  ## builds a small dataset on Ray, verifies it and says how to look at it
-	$(BIN)/python jobs/demo.py --out runs/demo
+	@$(BIN)/python jobs/demo.py --out runs/demo
 
 test: $(READY)  ## every test
 	$(BIN)/python -m pytest
@@ -32,5 +43,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+constraints: $(READY)  ## pins the versions of this environment
+	@$(BIN)/python .ci/constraints.py
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .setup-started

@@ -1,8 +1,8 @@
 """DETR, DAB-DETR and DN-DETR on the same scenes, features and budget: how fast does each learn to localize?
 
-python benchmarks/detr_convergence.py --out runs/detr_convergence        all kinds and seeds (about 10 CPU minutes)
-python benchmarks/detr_convergence.py --quick                             one seed, two short epochs
-python benchmarks/detr_convergence.py --plot docs/detr_convergence.png --out runs/detr_convergence
+python -m benchmarks.detr_convergence --out runs/detr_convergence        all kinds and seeds (about 10 CPU minutes)
+python -m benchmarks.detr_convergence --quick                             one seed, two short epochs
+python -m benchmarks.detr_convergence --plot docs/detr_convergence.png --out runs/detr_convergence
 
 After every epoch: AR@100 on held-out scenes, the entropy of the decoder's cross-attention (1 = spread evenly over all
 tokens) and the share of queries whose matched object changed since the epoch before. One JSON line an epoch goes to
@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch

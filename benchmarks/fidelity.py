@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+from benchmarks.shared_data import find_shared_data
 from concept_pool.count import count_block
 from concept_pool.embed import embed_pool
 from concept_pool.parse import Parser
@@ -33,12 +34,10 @@ from concept_pool.settings import PoolSettings
 from jobs.arguments import config_file
 from pipeline import localizers, teachers
 from pipeline.align import AlignSettings, top_of
+from pipeline.dataset.sample import region_embedding_arrays, region_embeddings
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.relabel import stored_embeddings
-from pipeline.stages.annotate import region_embedding_arrays
 from pipeline.teachers.settings import TeacherSettings
-from tests.shared_data import find_shared_data
 from world import scenes
 
 KS = (8, 16, 32, 64)
@@ -144,8 +143,8 @@ def measure(
             mass,
         )
     for form in ("fp16", "int8"):
-        arrays = region_embedding_arrays(regions[0], AlignSettings(region_embeddings=form))
-        stored = distribution(stored_embeddings(arrays), concepts, settings.tau, bonus)
+        arrays = region_embedding_arrays(regions[0].numpy(), form)
+        stored = distribution(torch.from_numpy(region_embeddings(arrays)), concepts, settings.tau, bonus)
         n_bytes = BYTES_ALWAYS + sum(a[0].nbytes for a in arrays.values())
         same = stored.argmax(dim=1) == q.argmax(dim=1)
         add(form, n_bytes, [kl(stored, p) for p in (near, far)], same, torch.ones(len(q)))

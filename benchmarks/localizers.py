@@ -1,7 +1,7 @@
 """Average recall, speed and size of every localizer: one table, and one line of JSON.
 
-python benchmarks/localizers.py            60 held-out photographs and 200 held-out scenes, all timing images
-python benchmarks/localizers.py --quick    fewer scenes and timing images, under 50 s
+python -m benchmarks.localizers            60 held-out photographs and 200 held-out scenes, all timing images
+python -m benchmarks.localizers --quick    fewer scenes and timing images, under 50 s
 
 Recall is COCO's AR (IoU 0.5:0.95, one category, pycocotools) of the best 10, 100 and 300 boxes. The photographs are
 the 60 that training held out (`training.localizers.examples.held_out`), from --images and --instances, else from

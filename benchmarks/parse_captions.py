@@ -1,7 +1,7 @@
 """How fast captions are parsed, as ratios: to spaCy's default pipeline, to a bare pipe of the same components, and
 of two Ray workers to one.
 
-python benchmarks/parse_captions.py --quick
+python -m benchmarks.parse_captions --quick
 
 The last line is JSON: `vs_default_pipeline`, `vs_bare_pipe`, `two_workers_vs_one`. One thread a process. The ways
 of parsing take turns in one process (A B C A B C ...), each turn on captions that none has seen; ratios are medians.

@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import json
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou
 
+from benchmarks.shared_data import find_shared_data
 from concept_pool.count import count_block
 from concept_pool.embed import embed_pool
 from concept_pool.parse import Parser
@@ -33,13 +33,13 @@ from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates
 from concept_pool.settings import PoolSettings
 from evaluation.coco_names import ACCEPTED
+from evaluation.settings import TruthSettings
+from evaluation.truth import coco_truth
 from pipeline import localizers, teachers
 from pipeline.align import Aligner, AlignSettings, Image
-from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
-from tests.shared_data import find_shared_data
 
 #: As of `--config photos`.
 PRESET = AlignSettings(policy="blend", tau=0.1, blend_bonus=3.0, threshold=0.7)
@@ -58,34 +58,15 @@ class Photo:
 
 
 def read_photos(root: Path, limit: int, captioned: bool) -> list[Photo]:
-    """COCO photos that have boxes; crowd regions are left out."""
-    instances = json.loads((root / "instances.json").read_text())
-    names = list(ACCEPTED)
-    class_of = {c["id"]: names.index(c["name"]) for c in instances["categories"]}
-    captions, objects = defaultdict(list), defaultdict(list)
-    for row in json.loads((root / "captions.json").read_text())["annotations"]:
-        captions[row["image_id"]].append(row["caption"])
-    for row in instances["annotations"]:
-        if not row.get("iscrowd"):
-            objects[row["image_id"]].append((row["bbox"], class_of[row["category_id"]]))
-    photos: list[Photo] = []
-    for image in instances["images"]:
-        found = objects[image["id"]]
-        if len(photos) == limit or not found or (captioned and not captions[image["id"]]):
-            continue
-        pixels, _ = decode((root / "images" / image["file_name"]).read_bytes())
-        height, width = pixels.shape[:2]
-        xywh = np.array([box for box, _ in found], np.float32)
-        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1) / [
-            width,
-            height,
-            width,
-            height,
-        ]
-        boxes = np.clip(boxes, 0, 1).astype(np.float32)
-        labels = np.array([label for _, label in found])
-        photos.append(Photo(image["file_name"], pixels, boxes, labels, captions[image["id"]]))
-    return photos
+    """COCO photos that have boxes (at most `limit`; -1: all); crowd regions are left out. Class names are ACCEPTED's."""
+    files = {name: str(root / f"{name}.json") for name in ("instances", "captions")}
+    known = coco_truth(TruthSettings("coco", images=str(root / "images"), **files))
+    place = np.array([list(ACCEPTED).index(name) for name in known.names])
+    chosen = [image for image in known.images if image.captions or not captioned]
+    return [
+        Photo(image.key, image.load(), image.boxes_xyxy_norm, place[image.labels], image.captions)
+        for image in (chosen if limit < 0 else chosen[:limit])
+    ]
 
 
 def encode(

@@ -1,6 +1,6 @@
 """How fast a pool is embedded: all prompts in large batches against one concept at a time (RegionCLIP's way).
 
-python benchmarks/pool_embed.py --quick
+python -m benchmarks.pool_embed --quick
 
 The text tower of CLIP RN50 with random weights and, on a CPU, one of its twelve layers: ratios hardly depend on either.
 The ways take turns in one process. The last line is JSON: `batched_vs_one_at_a_time`, both by open_clip's own

@@ -1,6 +1,6 @@
 """Peak memory of counting concepts at growing numbers of captions.
 
-python benchmarks/pool_memory.py --captions captions.json --sizes 25000 250000 2500000
+python -m benchmarks.pool_memory --captions captions.json --sizes 25000 250000 2500000
 
 Each size runs in a process of its own. The captions are those of the file, over and over; one in ten is perturbed (a
 word becomes another word of the corpus, or a made-up one in a fifth of these cases), so that the vocabulary and

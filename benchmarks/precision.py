@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from benchmarks.align import CLOCKS, seconds_of
 from benchmarks.fidelity import distribution, kl
 from benchmarks.photo_teacher import QUICK_TEMPLATES, Photo, pool_of, read_photos
+from benchmarks.shared_data import find_shared_data
 from concept_pool.embed import embed_pool
 from pipeline import localizers, teachers
 from pipeline.localizers.settings import LocalizerSettings
@@ -41,7 +42,6 @@ from pipeline.teachers.preprocess import resize
 from pipeline.teachers.resnet_regions import ResNetRegions
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import Tower
-from tests.shared_data import find_shared_data
 
 PLAIN: dict[str, Any] = {"precision": "fp32", "channels_last": False, "compile": False}
 CHANGES: dict[str, dict[str, Any]] = {

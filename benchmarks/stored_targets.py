@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from benchmarks.shared_data import find_shared_data
 from concept_pool.embed import embed_pool
 from concept_pool.prompts import load_templates
 from evaluation.coco_names import BASE, NOVEL
@@ -25,7 +26,6 @@ from pipeline import localizers, teachers
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.teachers.settings import TeacherSettings
-from tests.shared_data import find_shared_data
 from training.losses import terms
 from world import scenes
 

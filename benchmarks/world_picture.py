@@ -1,6 +1,6 @@
 """Draws docs/world.jpg: scenes of the known-truth world, their true boxes on the last row.
 
-python benchmarks/world_picture.py
+python -m benchmarks.world_picture
 """
 
 from __future__ import annotations

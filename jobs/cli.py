@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     Names, captions and messages come from data: whatever is printed passes through `Printable`.
     """
     with (
-        contextlib.redirect_stdout(Printable(sys.stdout)),  # type: ignore[type-var]
-        contextlib.redirect_stderr(Printable(sys.stderr)),  # type: ignore[type-var]
+        contextlib.redirect_stdout(Printable(sys.stdout)),
+        contextlib.redirect_stderr(Printable(sys.stderr)),
     ):
         try:
             arguments = vars(_parser().parse_args(argv))

@@ -6,6 +6,7 @@ one is left alone.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,9 @@ log = logging.getLogger("regionpairs")
 #: Parts that may fail before the run is stopped: one broken disk sector is not a broken program.
 MAX_FAILED = 10
 
+#: What stands behind the name of the dataset that the corpus pass reads.
+REGIONS = "-regions"
+
 
 class Runner(Protocol):
     """How work is run. A runner decides where; never what."""
@@ -53,7 +57,16 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
 
     Raises Refused if the folder was made with something else, Incomplete if samples or parts were lost or too many
     rejected, ValueError for an input that cannot be used. Whatever was committed before stays committed.
+
+    With label policy `corpus`, which needs every region before it can label one, there are two datasets: the regions at
+    `settings.out` + `REGIONS`, under policy `caption`, then the one that was asked for. The first may go afterwards.
     """
+    if settings.align.policy == "corpus":
+        from pipeline.relabel import relabel
+
+        first = regions_of(settings)
+        build(first, runner)
+        return relabel(first.out, settings, runner)
     from pipeline.stages import BUILD
 
     started = time.time()
@@ -75,6 +88,15 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
         summary = finish(settings, plan, identity, run)
     log.info("done in %.1f s", time.time() - started)
     return summary
+
+
+def regions_of(settings: BuildSettings) -> BuildSettings:
+    """The build that a build with policy `corpus` begins with."""
+    form = settings.align.region_embeddings
+    align = dataclasses.replace(
+        settings.align, policy="caption", region_embeddings="fp16" if form == "none" else form
+    )
+    return dataclasses.replace(settings, out=settings.out.rstrip("/") + REGIONS, align=align)
 
 
 def _job(settings: BuildSettings, layout: Layout, identity: dict[str, str], token: str, root: str) -> Job:

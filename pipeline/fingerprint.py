@@ -11,7 +11,10 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import concept_pool
+import pipeline
 import storage
+import world
 from concept_pool.pool import ConceptPool
 from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.settings import BuildSettings
@@ -41,15 +44,15 @@ LIBRARIES = (
     "numpy",
 )
 #: Code that makes bytes; readers and `verify` may change without making a dataset another one.
-CODE = {
-    "concept_pool": ("",),
-    "world": ("",),
-    "pipeline": (
+CODE = (
+    (concept_pool, ("",)),
+    (world, ("",)),
+    (pipeline, (
         "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
         "orientation.py", "coco.py", "rejects.py", "planning.py", "refine.py", "dataset/records.py",
         "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
-    ),
-}  # fmt: skip
+    )),
+)  # fmt: skip
 
 
 def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
@@ -103,10 +106,10 @@ def libraries() -> dict[str, str | None]:
 def code_hash() -> str:
     """16 hex digits over the files of `CODE` (weights have hashes of their own)."""
     sha = hashlib.sha256()
-    for package, places in CODE.items():
+    for package, places in CODE:
         for place in places:
             root = resources.files(package)
-            for name, content in _files(root / place if place else root, f"{package}/{place}"):
+            for name, content in _files(root / place if place else root, f"{package.__name__}/{place}"):
                 sha.update(name.encode() + b"\0" + content + b"\0")
     return sha.hexdigest()[:16]
 

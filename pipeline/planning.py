@@ -131,9 +131,7 @@ def _problems(layout: Layout, unit: int) -> tuple[int, dict[str, tuple[int, str]
 
 
 def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map) -> list[UnitRecord]:
-    there = {
-        int(name.split(".")[0]) for name in storage.listing(layout.file("plan/units")) if name[0].isdigit()
-    }
+    there = {int(name.split(".")[0]) for name in storage.listing(layout.unit_records) if name[0].isdigit()}
     known = dict(run(partial(_read_record, layout), sorted(n for n in there if n < len(units))))
     found = {number: record for number, record in known.items() if record is not None}
     if found:

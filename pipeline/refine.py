@@ -10,21 +10,18 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import safetensors
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 import storage
 from pipeline.build import Runner
 from pipeline.corpus import classifier as classifiers
+from pipeline.corpus import files, maximisation
 from pipeline.corpus import fit as fitting
-from pipeline.corpus import maximisation
 from pipeline.corpus.classifier import Classifier
 from pipeline.corpus.expectation import Statistics, statistics
 from pipeline.corpus.regions import ShardRegions, of_images
@@ -39,6 +36,11 @@ from pipeline.stages.relabel import Relabel
 
 log = logging.getLogger("regionpairs")
 
+#: Kinds of files (pipeline/corpus/files.py).
+REGIONS, STATE = "corpus pass's regions", "corpus pass's state"
+
+T = TypeVar("T")
+
 
 def fit_corpus(job: Job, stages: Sequence[Any], parts: Parts, runner: Runner) -> None:
     """Sees to it that `job`'s dataset holds a fitted classifier; leaves one alone that is there for the same settings.
@@ -47,8 +49,8 @@ def fit_corpus(job: Job, stages: Sequence[Any], parts: Parts, runner: Runner) ->
     that cannot be read.
     """
     layout, settings = job.layout, job.settings
-    wanted = {"fingerprint": job.identity["fingerprint"]}
-    if _is_whole(layout.classifier, wanted):
+    wanted = job.identity["fingerprint"]
+    if _found(layout.classifier, classifiers.from_bytes, wanted) is not None:
         _clear(layout, parts)
         return
     started = time.perf_counter()
@@ -68,7 +70,7 @@ def fit_corpus(job: Job, stages: Sequence[Any], parts: Parts, runner: Runner) ->
         settings.align.tau,
         objectness_of(settings.align),
         settings.corpus,
-        _state(layout, wanted),
+        _found(layout.corpus_state, state_from_bytes, wanted),
         after_round,
     )
     report = fitting.report(state, settings.corpus) | {
@@ -96,15 +98,17 @@ def _clear(layout: Layout, parts: Parts) -> None:
 def _extract(job: Job, stages: Sequence[Any], part: Part) -> str:
     """Writes what the pass needs of a part; its name, or "" where it holds no region."""
     url = job.layout.regions(part.name)
-    wanted = {"fingerprint": job.identity["fingerprint"]}
-    if not _is_whole(url, wanted):
+    wanted = job.identity["fingerprint"]
+    regions = _found(url, regions_from_bytes, wanted)
+    if regions is None:
         payload = Payload.start(part)
         for stage in stages:
             payload = advance(stage(job), payload)
         if payload.error:
             raise RuntimeError(f"part {part.name}: {payload.error}")
-        storage.write_bytes(url, regions_to_bytes(_regions(payload), wanted))
-    return part.name if len(regions_from_bytes(storage.read_bytes(url)).objectness) else ""
+        regions = _regions(payload)
+        storage.write_bytes(url, regions_to_bytes(regions, wanted))
+    return part.name if len(regions.objectness) else ""
 
 
 def _regions(payload: Payload) -> ShardRegions:
@@ -148,68 +152,47 @@ def _look(
     return list(runner.map(_Look(layout, classifier, text, fade, settings), [names[i] for i in shards]))
 
 
-def regions_to_bytes(regions: ShardRegions, metadata: dict[str, str]) -> bytes:
-    """A safetensors file."""
-    counts = np.array([len(ids) for ids in regions.mentioned], np.int64)
+def regions_to_bytes(regions: ShardRegions, made_for: str) -> bytes:
+    """A file of tensors (pipeline/corpus/files.py)."""
     tensors = {
-        "embeddings": np.ascontiguousarray(regions.embeddings),
+        "embeddings": regions.embeddings,
         "objectness": regions.objectness.astype(np.float32),
         "offsets": regions.offsets.astype(np.int64),
-        "mention_counts": counts,
+        "mention_counts": np.array([len(ids) for ids in regions.mentioned], np.int64),
         "mentions": np.array([c for ids in regions.mentioned for c in ids], np.int64),
     }
     if regions.scales is not None:
         tensors["scales"] = regions.scales.astype(np.float32)
-    return save_tensors(tensors, metadata)
+    return files.to_bytes(tensors, REGIONS, made_for)
 
 
-def regions_from_bytes(data: bytes) -> ShardRegions:
-    """What `regions_to_bytes` wrote."""
-    t = load_tensors(data)
-    mentioned = (
-        np.split(t["mentions"], np.cumsum(t["mention_counts"])[:-1]) if len(t["mention_counts"]) else []
-    )
-    return ShardRegions(
-        t["embeddings"], t["objectness"], t["offsets"], [ids.tolist() for ids in mentioned], t.get("scales")
-    )
+def regions_from_bytes(data: bytes, made_for: str | None = None) -> ShardRegions:
+    """What `regions_to_bytes` wrote. Raises ValueError for anything else."""
+    t = files.from_bytes(data, REGIONS, made_for)
+    starts = np.cumsum(t["mention_counts"])[:-1]
+    mentioned = [ids.tolist() for ids in np.split(t["mentions"], starts)] if len(t["mention_counts"]) else []
+    return ShardRegions(t["embeddings"], t["objectness"], t["offsets"], mentioned, t.get("scales"))
 
 
-def state_to_bytes(state: fitting.State, metadata: dict[str, str]) -> bytes:
-    """A safetensors file: the classifier's, the moments' and the rounds'."""
-    parts = {
-        "classifier": classifiers.to_bytes(state.classifier),
-        "moments": maximisation.to_bytes(state.moments),
-        "rounds": json.dumps([asdict(r) for r in state.rounds]).encode(),
-    }
-    tensors = {name: np.frombuffer(data, np.uint8) for name, data in parts.items()}
-    return save_tensors(tensors, metadata)
+def state_to_bytes(state: fitting.State, made_for: str) -> bytes:
+    """A file of tensors."""
+    tensors = {f"moments.{name}": getattr(state.moments, name) for name in ("first", "second", "steps")}
+    tensors["classifier"] = np.frombuffer(classifiers.to_bytes(state.classifier), np.uint8)
+    tensors["rounds"] = np.array([[r.loss, r.background, r.agreement] for r in state.rounds], np.float64)
+    return files.to_bytes(tensors, STATE, made_for)
 
 
-def state_from_bytes(data: bytes) -> fitting.State:
-    """What `state_to_bytes` wrote."""
-    parts = {name: tensor.tobytes() for name, tensor in load_tensors(data).items()}
-    rounds = [fitting.Round(**r) for r in json.loads(parts["rounds"])]
-    return fitting.State(
-        classifiers.from_bytes(parts["classifier"]), maximisation.from_bytes(parts["moments"]), rounds
-    )
+def state_from_bytes(data: bytes, made_for: str | None = None) -> fitting.State:
+    """What `state_to_bytes` wrote. Raises ValueError for anything else."""
+    t = files.from_bytes(data, STATE, made_for)
+    moments = maximisation.Moments(*(t[f"moments.{name}"] for name in ("first", "second", "steps")))
+    rounds = [fitting.Round(*row) for row in t["rounds"].tolist()]
+    return fitting.State(classifiers.from_bytes(t["classifier"].tobytes()), moments, rounds)
 
 
-def _state(layout: Layout, wanted: dict[str, str]) -> fitting.State | None:
-    """Where an interrupted fit stopped."""
-    if not _is_whole(layout.corpus_state, wanted):
-        return None
-    state = state_from_bytes(storage.read_bytes(layout.corpus_state))
-    log.info("corpus pass: goes on after round %d", len(state.rounds))
-    return state
-
-
-def _is_whole(url: str, wanted: dict[str, str]) -> bool:
-    """Whether a safetensors file is there, readable, and made for the same thing."""
+def _found(url: str, read: Callable[[bytes, str], T], made_for: str) -> T | None:
+    """What a file holds, if it is there, whole, and made for this."""
     try:
-        data = storage.read_bytes(url)
-        load_tensors(data)
-        length = int.from_bytes(data[:8], "little")
-        said = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (FileNotFoundError, ValueError, safetensors.SafetensorError):
-        return False
-    return all(said.get(key) == value for key, value in wanted.items())
+        return read(storage.read_bytes(url), made_for)
+    except (FileNotFoundError, ValueError):
+        return None

@@ -36,6 +36,7 @@ def all_of(seen: Sequence[Seen]) -> list[Histogram]:
         histogram("Box aspect of a pair", "width / height", _joined(aspects), log=True),
         histogram("Probability of a label", "", _joined([s.probabilities for s in seen])),
         histogram("Probability of a pair", "", _joined([s.probabilities[s.kept] for s in kept])),
+        histogram("Score of a region", "what pairs are chosen by", _joined([s.scores for s in seen])),
         histogram("Entropy of a label", "of the largest possible", _joined([s.entropy for s in seen])),
         histogram("Objectness of a region", "logit", _joined([s.objectness for s in seen])),
         histogram(

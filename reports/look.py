@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from pipeline.dataset import Dataset, Sample, ShardRow
 from pipeline.images import BadSample
+from pipeline.scores import KEPT
 from reports.choose import read_first
 from reports.pictures import difference_hash, shrunk
 
@@ -21,8 +21,9 @@ SHARD_BYTES = 64 << 20
 class Seen:
     """One sample without its image. R regions.
 
-    place: shard and position in it. boxes: float32 [R, 4], xyxy in [0, 1]; labels: int [R]; probabilities, objectness,
-    entropy: float32 [R], entropy as a share of that of equal probabilities; kept: bool [R]. mentioned: concept ids.
+    place: shard and position in it. mentioned: concept ids. boxes: float32 [R, 4], xyxy in [0, 1]; labels: int [R];
+    probabilities, scores, objectness, entropy: float32 [R], entropy as a share of that of equal probabilities.
+    reasons: uint8 [R], 0 for a pair, else why it is none (pipeline/scores.py).
     looks: 64 bits that equal pictures share, None where the image cannot be decoded.
     """
 
@@ -37,10 +38,16 @@ class Seen:
     boxes: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+    scores: np.ndarray
     objectness: np.ndarray
     entropy: np.ndarray
-    kept: np.ndarray
+    reasons: np.ndarray
     looks: int | None
+
+    @property
+    def kept(self) -> np.ndarray:
+        """bool [R], the pairs."""
+        return self.reasons == KEPT
 
     @property
     def confidence(self) -> float:
@@ -108,9 +115,10 @@ def seen_of(sample: Sample, place: tuple[ShardRow, int], n_concepts: int) -> See
         arrays["boxes_xyxy_norm"].astype(np.float32),
         arrays["topk_ids"][:, 0].astype(int),
         top[:, 0],
+        arrays["scores"].astype(np.float32),
         arrays["objectness"].astype(np.float32),
         relative_entropy(top, arrays["residual"].astype(np.float32), n_concepts),
-        arrays["kept"].astype(bool),
+        arrays["kept"],
         looks,
     )
 
@@ -126,8 +134,3 @@ def relative_entropy(top: np.ndarray, residual: np.ndarray, n_concepts: int) -> 
     parts = -np.where(top > 0, top * np.log(np.maximum(top, 1e-12)), 0).sum(axis=1)
     spread = -np.where(residual > 0, residual * np.log(np.maximum(residual, 1e-12) / rest), 0)
     return np.clip((parts + spread) / np.log(n_concepts), 0, 1).astype(np.float32)
-
-
-def digest(text: str) -> str:
-    """A short name that is safe anywhere: 12 hex digits of the sha256 of a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

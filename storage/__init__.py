@@ -48,6 +48,7 @@ from storage.patterns import expand
 from storage.reading import open_read, sha256
 from storage.retries import RETRIES, Changed, ShortRead, Unavailable, retried
 from storage.tables import open_parquet, read_table
+from storage.texts import read_json, read_text
 from storage.threads import map_threads
 
 __all__ = [
@@ -82,7 +83,9 @@ __all__ = [
     "open_read",
     "protocol",
     "read_bytes",
+    "read_json",
     "read_table",
+    "read_text",
     "redacted",
     "redacted_text",
     "relative",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.imports import ROOMS, circles, files, graph, imported
+from tests.imports import ROOMS, ROOT, circles, files, graph, imported
 
 #: What each room may import of the others. The facade may import all; nobody imports it.
 BELOW: dict[str, set[str]] = {
@@ -187,3 +187,34 @@ def test_the_folders_of_a_dataset_are_spelt_in_its_own_room_alone(module):
 def test_a_spelt_folder_is_seen(text):
     assert list(spelt_folders(text))
     assert not list(spelt_folders('"""The shards."""\nrow["shards"]\nprint("shards", n)'))
+
+
+# scripts
+
+
+def patches_the_path(text: str) -> bool:
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func).startswith("sys.path.")
+        for node in ast.walk(ast.parse(text))
+    )
+
+
+SCRIPTS = {
+    f"benchmarks.{p.stem}": p.read_text(encoding="utf-8") for p in sorted((ROOT / "benchmarks").glob("*.py"))
+}
+
+
+@pytest.mark.parametrize("module", {**SOURCES, **SCRIPTS})
+def test_no_file_patches_the_path_of_imports(module):
+    """Jobs run installed, or from a copy that Ray puts on the path; benchmarks run as `python -m benchmarks.NAME`."""
+    assert not patches_the_path({**SOURCES, **SCRIPTS}[module])
+
+
+@pytest.mark.parametrize("module", SCRIPTS)
+def test_no_benchmark_imports_the_tests(module):
+    assert not [name for name in imported(SCRIPTS[module]) if room_of(name) == "tests"]
+
+
+def test_a_patched_path_is_seen():
+    assert patches_the_path("import sys\nsys.path.insert(0, 'x')")
+    assert not patches_the_path("print(sys.path)")

@@ -39,8 +39,8 @@ def run(settings: LabelStudySettings, map: Map = map) -> None:
 def write_variants(settings: LabelStudySettings) -> None:
     """The datasets of all arms, each written once."""
     for arm in (ARMS[name] for name in settings.arms):
-        out, threshold = data_of(settings, arm), threshold_of(settings, arm)
-        write_variant(settings.dataset, out, arm.variant, settings.truth, threshold=threshold)
+        changes = changes_of(settings, arm)
+        write_variant(settings.dataset, data_of(settings, arm), arm.variant, settings.truth, **changes)
 
 
 def run_for(settings: LabelStudySettings, name: str, seed: int) -> StudentRun:
@@ -56,14 +56,19 @@ def run_for(settings: LabelStudySettings, name: str, seed: int) -> StudentRun:
     return StudentRun(f"{name}-{seed}", train, {"arm": name, "seed": seed})
 
 
-def threshold_of(settings: LabelStudySettings, arm: Arm) -> float:
-    """An arm's own threshold, or the study's."""
-    return settings.threshold if arm.threshold is None else arm.threshold
+def changes_of(settings: LabelStudySettings, arm: Arm) -> dict[str, Any]:
+    """What an arm changes of the dataset's AlignSettings, beside the policy."""
+    own = {} if arm.threshold is None else {"threshold": arm.threshold}
+    scored = {"score": "objectness", **settings.score} if arm.scored else {}
+    return {"threshold": settings.threshold, **scored, **own}
 
 
 def data_of(settings: LabelStudySettings, arm: Arm) -> str:
     """The folder of an arm's variant of the dataset."""
-    return storage.join(settings.out, "data", f"{arm.variant}-{threshold_of(settings, arm):g}")
+    scored = "-scored" if arm.scored else ""
+    return storage.join(
+        settings.out, "data", f"{arm.variant}{scored}-{changes_of(settings, arm)['threshold']:g}"
+    )
 
 
 def row_of(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -26,12 +26,16 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of the table: a variant of the dataset (evaluation/studies/variants.py), its losses and its views."""
+    """One line of the table: a variant of the dataset (evaluation/studies/variants.py), its losses and its views.
+
+    scored: its pairs are kept by the study's `score`.
+    """
 
     variant: str
     loss: dict[str, Any] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)
     threshold: float | None = None
+    scored: bool = False
 
 
 #: Named as `--arms` names them.
@@ -43,6 +47,10 @@ ARMS: dict[str, Arm] = {
     "caption-strict": Arm("caption", threshold=0.5),
     "blend-strict": Arm("blend", threshold=0.5),
     "oracle": Arm("oracle"),
+    "corpus": Arm("corpus", scored=True),
+    "caption-scored": Arm("caption", scored=True),
+    "corpus-shuffled": Arm("corpus-shuffled", scored=True),
+    "corpus-no-image": Arm("corpus", {"image_weight": 0.0}, scored=True),
     "image-text-only": Arm("caption", {"contrast_weight": 0.0, "distill_weight": 0.0}),
     "shuffled-captions": Arm("shuffled"),
     "swapped-boxes": Arm("swapped"),
@@ -65,6 +73,7 @@ class LabelStudySettings:
         arms: which lines of the table to run
         seeds: of the training order; every arm sees the same ones
         threshold: keep threshold of the variants; the `strict` arms have 0.5
+        score: of the `scored` arms, fields of AlignSettings, e.g. {objectness_scale: 2.8, threshold: 0.2}
         truth: what the dataset was made of; only `oracle` reads it
         test: held-out images that students are measured on
     """
@@ -74,6 +83,7 @@ class LabelStudySettings:
     arms: list[str] = field(default_factory=lambda: list(ARMS))
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     threshold: float = 0.1
+    score: dict[str, Any] = field(default_factory=lambda: {"score": "objectness", "threshold": 0.2})
     train: TrainSettings = field(default_factory=TrainSettings)
     truth: TruthSettings = field(default_factory=TruthSettings)
     test: TruthSettings = field(default_factory=TruthSettings)

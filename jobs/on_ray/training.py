@@ -78,7 +78,7 @@ def train_student(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
 
 
 def _student_rank(settings: TrainSettings, out: str, rank: Rank) -> None:
-    run = replace(settings.run, out=out, device=torch.device(rank.device).type)
+    run = replace(settings.run, out=out, device=torch.device(rank.device).type)  # type: ignore[arg-type]
     # No ray.train.report: it makes every step wait for the controller, and metrics.jsonl has it all.
     train(replace(settings, run=run), hooks=Hooks(stop=rank.stop))
 

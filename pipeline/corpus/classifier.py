@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
+from pipeline.corpus import files
 from pipeline.scores import Objectness
 
-FORMAT = "regionpairs-corpus-classifier-1"
+KIND = "corpus classifier"
 
 
 @dataclass(frozen=True)
@@ -49,27 +48,22 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
 
 
-def to_bytes(classifier: Classifier, metadata: dict[str, str] | None = None) -> bytes:
-    """A safetensors file: `weights`, `bias`, and `numbers` (tau, objectness scale and offset)."""
+def to_bytes(classifier: Classifier, made_for: str = "") -> bytes:
+    """A file of tensors (pipeline/corpus/files.py): `weights`, `bias`, `numbers` (tau, objectness scale and offset)."""
     o = classifier.objectness
-    tensors = {
-        "weights": np.ascontiguousarray(classifier.weights, np.float32),
-        "bias": np.ascontiguousarray(classifier.bias, np.float32),
+    tensors: dict[str, np.ndarray] = {
+        "weights": classifier.weights.astype(np.float32),
+        "bias": classifier.bias.astype(np.float32),
         "numbers": np.array([classifier.tau, o.scale, o.offset], np.float64),
     }
-    return save_tensors(tensors, {"format": FORMAT, **(metadata or {})})
+    return files.to_bytes(tensors, KIND, made_for)
 
 
-def from_bytes(data: bytes) -> Classifier:
-    """Raises ValueError for anything that `to_bytes` did not write."""
-    try:
-        tensors = load_tensors(data)
-        weights, bias, numbers = (tensors[name] for name in ("weights", "bias", "numbers"))
-    except Exception as e:
-        raise ValueError(f"no classifier of the corpus pass: {e}") from e
-    if weights.ndim != 2 or bias.shape != weights.shape[:1] or numbers.shape != (3,):
-        raise ValueError(f"no classifier of the corpus pass: weights {weights.shape}, bias {bias.shape}")
+def from_bytes(data: bytes, made_for: str | None = None) -> Classifier:
+    """Raises ValueError for anything that `to_bytes` did not write, or wrote for something else."""
+    tensors = files.from_bytes(data, KIND, made_for)
+    weights, bias, numbers = (tensors[name] for name in ("weights", "bias", "numbers"))
     if not (np.isfinite(weights).all() and np.isfinite(bias).all() and np.isfinite(numbers).all()):
-        raise ValueError("no classifier of the corpus pass: it holds NaN or infinity")
+        raise ValueError(f"no {KIND}: it holds NaN or infinity")
     tau, scale, offset = (float(n) for n in numbers)
     return Classifier(weights, bias, tau, Objectness(scale, offset))

@@ -54,6 +54,6 @@ def label(
     top = concepts.max(axis=1, initial=NEVER)
     total = top + np.log(np.exp(concepts - top[:, None]).sum(axis=1))
     conditional = np.exp(concepts - total[:, None])
-    ids, probabilities = top_of(torch.from_numpy(conditional), k)
+    found, probabilities = top_of(torch.from_numpy(conditional), k)
     nothing = 1 / (1 + np.exp(np.clip(total - background, -60, 60)))
-    return Labels(ids.numpy(), probabilities.numpy(), nothing.astype(np.float32))
+    return Labels(found.numpy(), probabilities.numpy(), nothing.astype(np.float32))

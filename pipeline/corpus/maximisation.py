@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from pipeline.corpus.classifier import Classifier
 from pipeline.corpus.expectation import Statistics
@@ -69,13 +67,3 @@ def step(
     weights[rows] += np.float32(learning_rate / np.sqrt(width)) * change[:, :width]
     bias[rows] += np.float32(BIAS_RATE) * change[:, width]
     return Classifier(weights, bias, classifier.tau, classifier.objectness), moved
-
-
-def to_bytes(moments: Moments) -> bytes:
-    """A safetensors file."""
-    return save_tensors({"first": moments.first, "second": moments.second, "steps": moments.steps})
-
-
-def from_bytes(data: bytes) -> Moments:
-    """What `to_bytes` wrote."""
-    return Moments(**load_tensors(data))

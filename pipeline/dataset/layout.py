@@ -64,6 +64,11 @@ class Layout:
     def pool_file(self, name: str) -> str:
         return self.file(f"concept_pool/{name}")
 
+    @property
+    def unit_records(self) -> str:
+        """The folder of the records of indexed units."""
+        return self.file("plan/units")
+
     def unit_record(self, unit: int) -> str:
         return self.file(f"plan/units/{unit:06d}.json")
 

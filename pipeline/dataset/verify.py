@@ -49,6 +49,7 @@ def verify(url: str) -> Iterator[str]:
         return
     yield from _unit_faults(layout, plan)
     yield from _pool_faults(layout)
+    yield from _classifier_faults(layout, components)
     yield from _foreign(layout, plan)
     yield from _part_faults(layout, plan, components)
 
@@ -76,8 +77,30 @@ def _pool_faults(layout: Layout) -> Iterator[str]:
         return
     for name in changed:
         yield f"damaged: concept_pool/{name}: missing, or its sha256 is not the one in embeddings.json"
-    if not changed and concepts.load_pool(layout).hash != pool:
-        yield f"damaged: the concept pool's hash is not {pool}"
+    if changed:
+        return
+    try:
+        if concepts.load_pool(layout).hash != pool:
+            yield f"damaged: the concept pool's hash is not {pool}"
+    except (ValueError, KeyError, TypeError, OSError) as e:
+        yield f"damaged: concept_pool: {' '.join(str(e).split())[:200]}"
+
+
+def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
+    """What is wrong with the classifier of a dataset that has corpus labels."""
+    if not (isinstance(components, dict) and components.get("corpus")):
+        return
+    from pipeline.corpus.classifier import from_bytes
+    from pipeline.fingerprint import identity
+
+    name = "concept_pool/classifier.safetensors"
+    try:
+        expected = identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
+        from_bytes(storage.read_bytes(layout.classifier), expected["fingerprint"])
+    except FileNotFoundError:
+        yield f"missing: {name}"
+    except (ValueError, KeyError, TypeError) as e:
+        yield f"damaged: {name}: {e}"
 
 
 def _foreign(layout: Layout, plan: Plan) -> Iterator[str]:

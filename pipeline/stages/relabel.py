@@ -33,7 +33,9 @@ class Relabel:
         settings = job.settings
         fitted = None
         if settings.align.policy == "corpus":
-            fitted = classifier.from_bytes(storage.read_bytes(job.layout.classifier))
+            fitted = classifier.from_bytes(
+                storage.read_bytes(job.layout.classifier), job.identity["fingerprint"]
+            )
         self._aligner = Aligner(
             self._vocabulary.embeddings, settings.align, classifier=fitted, damping=settings.corpus.damping
         )

@@ -19,7 +19,7 @@ def singular():
         ("dresses", "dress"),
         ("scissors", "scissors"), ("vases", "vase"), ("corpses", "corpse"), ("houses", "house"), ("ashes", "ash"),
         ("shoes", "shoe"),
-        ("masses", "mass"), ("boxes", "box"), ("knives", "knife"), ("pickaxes", "pickaxe"), ("adzes", "adze"),
+        ("masses", "mass"), ("boxes", "box"), ("knives", "knife"),
     ],
 )  # fmt: skip
 def test_the_usual_noun_wins(singular, plural, expected):

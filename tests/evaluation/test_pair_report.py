@@ -13,6 +13,7 @@ from evaluation.settings import TruthSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset, Sample
 from pipeline.run_local import LocalRunner
+from pipeline.scores import BELOW_SCORE, KEPT
 from pipeline.settings import AlignSettings
 from tests.fakes import ColorTeacher
 from tests.pipeline import worlds
@@ -94,7 +95,7 @@ def test_stored_regions_of_one_concept_have_their_probability_as_margin():
         "boxes_xyxy_norm": np.array([[0, 0, 1, 1], [0, 0, 0.5, 1]], np.float32),
         "topk_ids": np.array([[3], [4]], np.uint16),
         "topk_probs": np.array([[0.75], [0.5]], np.float16),
-        "kept": np.array([1, 0], np.uint8),
+        "kept": np.array([KEPT, BELOW_SCORE], np.uint8),
     }
     found = pair_report.stored_regions(Sample("key", "jpg", b"", {"mentioned": [3]}, arrays))
     assert found.labels.tolist() == [3, 4]

@@ -88,10 +88,11 @@ def test_wrong_settings_are_one_line_and_exit_code_2(dataset, tmp_path, capsys):
     assert error.value.code == 2
     assert "data.subset" in capsys.readouterr().err
     assert main(_flags(tmp_path / "nowhere", tmp_path / "b")) == 2
-    assert "no manifest" in capsys.readouterr().err
+    assert "is no dataset" in capsys.readouterr().err
     assert main(_flags(dataset, tmp_path / "c", **{"data.batch_images": 7, "run.steps": 1})) == 0
     assert main(_flags(dataset, tmp_path / "c", **{"run.seed": 1, "run.steps": 9})) == 2
-    assert "cannot resume: seed was 0, is 1" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "data.batch_images was 7, is 8; run.seed was 0, is 1" in error
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(dataset, tmp_path):

@@ -86,7 +86,9 @@ def test_aspect_is_measured_in_pixels_and_limits_are_inside():
     square = np.array([[0, 0, 0.5, 1.0]], np.float32)
     assert rules.reasons(square, 200, 100).tolist() == [KEPT]
     assert rules.reasons(square, 100, 200).tolist() == [ASPECT]
-    third = np.array([[0, 0, 1 / 3, 1 / 3]], np.float32)  # 1 / 3 is no float32: a limit lets through what is at it
+    third = np.array(
+        [[0, 0, 1 / 3, 1 / 3]], np.float32
+    )  # 1 / 3 is no float32: a limit lets through what is at it
     assert RegionRules(min_side_px=100, min_area=1 / 9).reasons(third, 300, 300).tolist() == [KEPT]
     assert RegionRules(max_area=1 / 9).reasons(third, 300, 300).tolist() == [KEPT]
 

@@ -18,6 +18,7 @@ import storage
 from concept_pool.settings import PoolSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset
+from pipeline.dataset.sample import is_pair
 from pipeline.run_local import LocalRunner
 from pipeline.settings import AlignSettings
 from reports.html_report import html_report
@@ -87,6 +88,8 @@ def test_counts_are_those_of_the_summary(dataset: Dataset, data: dict[str, Any])
     for name in ("n_read", "n_samples", "n_rejected", "n_regions", "n_pairs"):
         assert data["head"]["counts"][name] == summary[name]
     assert data["head"]["add_up"]
+    assert dict(data["reasons"])["kept"] == summary["n_pairs"]  # every shard was looked into
+    assert sum(n for _, n in data["reasons"]) == summary["n_regions"]
     assert data["head"]["rejects"] == [["not_an_image", 1]]
     assert data["head"]["fingerprint"] == dataset.fingerprint
 
@@ -99,6 +102,8 @@ def test_issues_come_worst_first_with_pictures_that_show_them(data: dict[str, An
     assert found["Images that look the same as another"]["n"] == 1
     assert len(found["Images that look the same as another"]["shown"]) == 2
     assert all(0 <= sample < len(data["samples"]) for i in data["issues"] for sample, _ in i["shown"])
+    regions = [{r[0] for r in sample["regions"]} for sample in data["samples"]]
+    assert all(r < 0 or r in regions[sample] for i in data["issues"] for sample, r in i["shown"])
     assert all(issue["n"] <= issue["of"] and len(issue["shown"]) <= 6 for issue in data["issues"])
 
 
@@ -108,7 +113,7 @@ def test_every_sample_looked_at_is_in_every_histogram_of_images(dataset: Dataset
     for h in data["histograms"]:
         assert sum(h["counts"]) == h["n"]
         assert len(h["edges"]) == len(h["counts"]) + 1 or not h["n"]
-    kept = [float(sample.arrays["kept"].sum()) for sample in dataset.samples()]
+    kept = [float(is_pair(sample.arrays).sum()) for sample in dataset.samples()]
     assert bars["Pairs an image"]["mean"] == pytest.approx(np.mean(kept))
 
 
@@ -127,9 +132,9 @@ def test_boxes_and_labels_of_a_sample_are_those_stored(dataset: Dataset, data: d
     assert data["n_listed"] == 10
     for shown in data["samples"]:
         arrays = stored[shown["key"]].arrays
-        assert shown["n_pairs"] == int(arrays["kept"].sum())
+        assert shown["n_pairs"] == int(is_pair(arrays).sum())
         for number, kept, concept, probability, _, *box in shown["regions"]:
-            assert kept == arrays["kept"][number]
+            assert kept == is_pair(arrays)[number]
             assert concept == arrays["topk_ids"][number, 0]
             assert probability == pytest.approx(float(arrays["topk_probs"][number, 0]), abs=1e-3)
             assert box == pytest.approx(arrays["boxes_xyxy_norm"][number].tolist(), abs=1e-4)

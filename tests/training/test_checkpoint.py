@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-import signal
+import shutil
 import sys
-from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.training.datasets import make_dataset
 from tests.training.students import tiny_student
-from tests.training.test_train import make_settings
+from tests.training.test_train import make_settings, rows
 from training.checkpoint import Best, Checkpoint, checkpoint_steps, mark_best, read_best, save_checkpoint
 from training.train import train
 from training.trainer import Hooks
@@ -25,6 +24,7 @@ from training.trainer import Hooks
 #: Events at which Python tells that a file is about to be made, renamed or removed.
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate", "os.link")
 SCORES = {1: 2.0, 2: 1.0, 3: 3.0}
+STABLE = ("loss", "gradient_norm", "step", "finished", "n_samples", "skipped", "evaluation_score")
 
 
 def _settings(dataset: Path, out: Path):
@@ -38,66 +38,63 @@ def _train(dataset: Path, out: Path) -> dict:
     return train(_settings(dataset, out), tiny_student(), hooks)
 
 
-def _dies(dataset: Path, out: Path, at: int) -> None:
-    """A run whose process is gone right before its write number `at`; 0: never. Leaves the number of writes in `writes`."""
-    seen = 0
+class _Snapshots:
+    """Copies a run's folder right before each of its writes: what a SIGKILL at that moment leaves on the disk.
 
-    def watch(event: str, arguments: tuple) -> None:
-        nonlocal seen
-        writes = event in WRITES or (
-            event == "open" and len(arguments) > 2 and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-        )
-        if not writes or not str(arguments[0]).startswith(str(out)) or ".claim" in str(arguments[0]):
+    An audit hook cannot be taken away again; `over` makes it deaf.
+    """
+
+    def __init__(self, out: Path, into: Path):
+        self._out, self._into = str(out), into
+        self.over, self._seen, self.folders = False, {b""}, []
+        sys.addaudithook(self._watch)
+
+    def _watch(self, event: str, arguments: tuple) -> None:
+        if self.over or not (event == "open" or event in WRITES):
             return
-        seen += 1
-        if seen == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-    _train(dataset, out)
-    if not at:
-        (out.parent / "writes").write_text(str(seen))
-
-
-def _in_a_process(*arguments) -> int | None:
-    process = get_context("fork").Process(target=_dies, args=arguments)
-    process.start()
-    process.join(timeout=60)
-    return process.exitcode
+        reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        if reads or not str(arguments[0]).startswith(self._out) or ".claim" in str(arguments[0]):
+            return
+        self.over = True  # of its own doings
+        folder = self._into / str(len(self.folders))
+        shutil.copytree(self._out, folder, ignore=shutil.ignore_patterns(".claim*"), dirs_exist_ok=True)
+        files = sorted(p for p in folder.rglob("*"))
+        state = hashlib.sha256()
+        for file in files:
+            state.update(
+                f"{file.relative_to(folder)}\0".encode() + (file.read_bytes() if file.is_file() else b"")
+            )
+        if state.digest() not in self._seen:
+            self._seen.add(state.digest())
+            self.folders.append(folder)
+        self.over = False
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> tuple[Path, Path, int]:
-    """A dataset, a whole run on it, and how many writes that took."""
-    folder = tmp_path_factory.mktemp("kills")
-    dataset = make_dataset(folder / "d", shards=1, per_shard=8)
-    assert _in_a_process(dataset, folder / "whole", 0) == 0
-    return dataset, folder / "whole", int((folder / "writes").read_text())
+def dataset(tmp_path_factory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("kills") / "d", shards=1, per_shard=8)
 
 
-STABLE = ("loss", "gradient_norm", "step", "finished", "n_samples", "skipped", "evaluation_score")
-
-
-def test_killed_before_any_write_the_next_run_ends_as_the_undisturbed_one(undisturbed, tmp_path):
-    dataset, whole, n_writes = undisturbed
-    assert n_writes > 30
-    want = load_file(whole / "student.safetensors")
+def test_killed_before_any_write_the_next_run_ends_as_the_undisturbed_one(dataset, tmp_path):
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    states = _Snapshots(whole, tmp_path / "states")
+    _train(dataset, whole)
+    states.over = True
+    assert len(states.folders) > 20
+    weights = load_file(whole / "student.safetensors")
     summary = json.loads((whole / "summary.json").read_text())
-    metrics = [json.loads(line)["step"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    for at in range(1, n_writes + 1):
-        out = tmp_path / f"at-{at}"
-        assert _in_a_process(dataset, out, at) == -signal.SIGKILL, at
+    steps = [row["step"] for row in rows(whole / "metrics.jsonl")]
+    for out in states.folders:
         _train(dataset, out)
-        got = load_file(out / "student.safetensors")
-        assert all(torch.equal(want[k], got[k]) for k in want), at
-        found = json.loads((out / "summary.json").read_text())
-        assert {k: found[k] for k in STABLE} == {k: summary[k] for k in STABLE}, at
-        assert checkpoint_steps(out / "checkpoints") == [2, 3], at
-        assert read_best(out / "checkpoints") == Best(2, 1.0), at
-        assert [json.loads(x)["step"] for x in (out / "metrics.jsonl").read_text().splitlines()] == metrics, (
-            at
-        )
-        assert not [p for p in out.rglob(".tmp-*") if p.parent.name != "buffer"], at
+        found = load_file(out / "student.safetensors")
+        assert all(torch.equal(weights[k], found[k]) for k in weights), out
+        again = json.loads((out / "summary.json").read_text())
+        assert {k: again[k] for k in STABLE} == {k: summary[k] for k in STABLE}, out
+        assert checkpoint_steps(out / "checkpoints") == [2, 3], out
+        assert read_best(out / "checkpoints") == Best(2, 1.0), out
+        assert [row["step"] for row in rows(out / "metrics.jsonl")] == steps, out
+        assert not list(out.rglob(".tmp-*")), out
 
 
 def test_what_a_killed_mark_left_does_not_stop_the_next_checkpoint(tmp_path):
@@ -109,8 +106,7 @@ def test_what_a_killed_mark_left_does_not_stop_the_next_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("scores", [[math.nan, 2.0, 1.0], [math.inf, 1.0, math.nan], [math.nan] * 3])
-def test_a_score_that_is_no_number_is_never_the_best(undisturbed, tmp_path, scores):
-    dataset, _, _ = undisturbed
+def test_a_score_that_is_no_number_is_never_the_best(dataset, tmp_path, scores):
     hooks = Hooks(evaluate=lambda model, step: {"score": scores[step - 1]})
     train(_settings(dataset, tmp_path), tiny_student(), hooks)
     finite = {s: i + 1 for i, s in enumerate(scores) if math.isfinite(s)}
@@ -118,13 +114,11 @@ def test_a_score_that_is_no_number_is_never_the_best(undisturbed, tmp_path, scor
     assert best == (Best(finite[min(finite)], min(finite)) if finite else None)
 
 
-def test_two_runs_do_not_share_a_folder(undisturbed, tmp_path):
-    dataset, _, _ = undisturbed
+def test_two_runs_do_not_share_a_folder(dataset, tmp_path):
 
     def second(model, step):
         with pytest.raises(ValueError, match="regionpairs training"):
             train(_settings(dataset, tmp_path), tiny_student())
         return {"score": 1.0}
 
-    settings = replace(_settings(dataset, tmp_path))
-    assert train(settings, tiny_student(), Hooks(evaluate=second))["finished"]
+    assert train(_settings(dataset, tmp_path), tiny_student(), Hooks(evaluate=second))["finished"]

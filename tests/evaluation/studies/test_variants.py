@@ -13,6 +13,7 @@ from evaluation.studies.variants import VARIANTS, certain, from_document, write_
 from pipeline.build import build
 from pipeline.dataset import Dataset, Sample
 from pipeline.dataset.claim import Refused
+from pipeline.dataset.sample import is_pair
 from pipeline.dataset.verify import verify
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.run_local import LocalRunner
@@ -79,7 +80,7 @@ def test_oracle_labels_are_the_truth(dataset: str, tmp_path: Path):
     n_pairs = 0
     for sample in found.samples():
         image = known[sample.meta["source_key"]]
-        kept = sample.arrays["kept"].astype(bool)
+        kept = is_pair(sample.arrays)
         assert sample.arrays["topk_probs"][:, 0].tolist() == kept.astype(float).tolist()
         assert sample.arrays["residual"].tolist() == (~kept).astype(float).tolist()
         said = [pair["concept"] for pair in sample.meta["pairs"]]

@@ -75,7 +75,7 @@ def test_relabelling_on_ray_gives_the_bytes_of_the_plain_runner(reference, ray_i
 def test_a_part_that_fails_on_ray_is_named_and_the_others_are_committed(reference, ray_instance):
     from jobs.on_ray.build import RayRunner
 
-    root, plain = reference
+    root, _ = reference
     source = worlds.coco_folder(root / "failing", 20)
     settings = worlds.settings(root / "failing-out", source, runtime="ray", align=ALIGN)
     hidden = Path(source.images, "008.jpg")

@@ -45,7 +45,9 @@ def corpus(
         truth = np.array([*shown, *rng.choice(shown, 1), *[-1] * (regions - 3)])
         centre = np.where(truth[:, None] >= 0, centres[truth], noise[rng.integers(3, size=regions)])
         embeddings.append(unit_rows(centre + 0.18 * rng.normal(size=centre.shape)))
-        objectness.append(np.where(truth >= 0, 1.0, -1.0).astype(np.float32) + rng.normal(size=regions).astype(np.float32))
+        objectness.append(
+            np.where(truth >= 0, 1.0, -1.0).astype(np.float32) + rng.normal(size=regions).astype(np.float32)
+        )
         names = [int(rng.integers(kinds)) if rng.random() < wrong else int(k) for k in shown]
         mentioned.append(sorted(set(names)))
         truths.append(truth)

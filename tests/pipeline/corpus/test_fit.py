@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.corpus import classifier, maximisation
 from pipeline.corpus.classifier import Classifier, from_bytes, from_text, to_bytes
@@ -52,7 +53,8 @@ def test_it_learns_names_that_the_text_does_not_know():
 def test_it_tells_background_from_objects_it_was_never_told_of():
     c = corpus()
     model = fitted(c, replace(SETTINGS, objectness_prior=False)).classifier
-    background = np.concatenate([model.logits(s.embeddings)[:, -1] - model.logits(s.embeddings)[:, :-1].max(1) for s in c.shards])
+    logits = [model.logits(shard.embeddings) for shard in c.shards]
+    background = np.concatenate([x[:, -1] - x[:, :-1].max(axis=1) for x in logits])
     order = np.argsort(-background)
     assert (c.truth[order[: len(order) // 4]] == -1).mean() > 0.95
 
@@ -121,27 +123,34 @@ def test_statistics_of_targets_that_are_met_are_nothing():
 
 
 def test_the_gradient_is_that_of_the_cross_entropy():
-    torch = pytest.importorskip("torch")
+    """Against autograd, with the targets written down in plain torch (no coverage, no text)."""
     c = corpus(images=20, per_shard=20)
-    model, s = from_text(c.text, TAU, OBJECTNESS), SETTINGS
-    shard = c.shards[0]
-    found = statistics(shard, model, c.text, 1.0, s)
-    # The targets of an E-step, from the difference of two gradients: at another classifier they are the same (fade 1).
+    model, shard = from_text(c.text, TAU, OBJECTNESS), c.shards[0]
+    found = statistics(shard, model, c.text, 0.0, CorpusSettings(damping=0.1, coverage=0))
     weights = torch.tensor(model.weights, dtype=torch.float64, requires_grad=True)
-    x = torch.tensor(shard.embeddings, dtype=torch.float64)
-    logits = x @ weights.T / TAU
-    prior = -torch.tensor(OBJECTNESS.logit(shard.objectness), dtype=torch.float64)
-    logits = torch.cat([logits[:, :-1], logits[:, -1:] + prior[:, None]], dim=1)
-    rows = torch.tensor(found.rows)
-    p = logits[:, rows].softmax(dim=1)
-    total_target = torch.tensor(found.bias, dtype=torch.float64) + p.sum(dim=0)
-    assert float(total_target.sum()) == pytest.approx(found.regions, rel=1e-4)
-    assert float(total_target.min()) > -1e-3
+    bias = torch.zeros(len(weights), dtype=torch.float64, requires_grad=True)
+    logits = torch.tensor(shard.embeddings, dtype=torch.float64) @ weights.T / TAU + bias
+    prior = torch.zeros_like(logits)
+    prior[:, -1] = -torch.tensor(OBJECTNESS.logit(shard.objectness), dtype=torch.float64)
+    logits = logits + prior
+    damped = torch.zeros_like(logits)
+    for image, names in enumerate(shard.mentioned):
+        others = [k for k in range(len(c.text)) if k not in names]
+        damped[shard.offsets[image] : shard.offsets[image + 1], others] = float(np.log(0.1))
+    targets = (logits + damped).softmax(dim=1).detach()
+    (targets * logits.log_softmax(dim=1)).sum().backward()
+    np.testing.assert_allclose(found.rows, np.arange(len(weights)))
+    assert weights.grad is not None
+    assert bias.grad is not None
+    np.testing.assert_allclose(found.gradient / TAU, weights.grad, atol=2e-3)
+    np.testing.assert_allclose(found.bias, bias.grad, atol=2e-4)
 
 
 def test_coverage_raises_what_nobody_explains_and_leaves_rows_distributions():
     targets = np.array([[0.1, 0.0, 0.9], [0.2, 0.0, 0.8], [0.9, 0.0, 0.1]], np.float32)
-    got = cover(targets, np.array([0, 2]), np.array([0, 0, 1]), np.array([[True, False], [False, False]]), 1.0)
+    got = cover(
+        targets, np.array([0, 2]), np.array([0, 0, 1]), np.array([[True, False], [False, False]]), 1.0
+    )
     np.testing.assert_allclose(got.sum(axis=1), 1, rtol=1e-5)
     assert got[:2, 0].sum() > 0.75
     np.testing.assert_allclose(got[2], targets[2], rtol=1e-5)
@@ -189,12 +198,16 @@ def test_steps_do_not_depend_on_the_order_in_which_statistics_are_made():
 
 def test_the_classifier_survives_its_file_and_damage_is_named():
     model = fitted(corpus(images=24), replace(SETTINGS, rounds=1)).classifier
-    data = to_bytes(model, {"note": "x"})
+    data = to_bytes(model, "x")
     back = from_bytes(data)
     np.testing.assert_array_equal(back.weights, model.weights)
     assert (back.tau, back.objectness) == (model.tau, model.objectness)
-    for bad in (b"", data[:50], data[:-4], b"x" * 400):
-        with pytest.raises(ValueError, match="no classifier"):
+    with pytest.raises(ValueError, match="made for x, this is y"):
+        from_bytes(data, "y")
+    flipped = bytearray(data)
+    flipped[-3] ^= 16
+    for bad in (b"", data[:50], data[:-4], b"x" * 400, bytes(flipped)):
+        with pytest.raises(ValueError, match="no corpus classifier"):
             from_bytes(bad)
 
 
