@@ -62,16 +62,13 @@ def write_new(url: str, data: bytes) -> bool:
     """
     if is_local(url):
         return _local_new(absolute(url), data)
-    tries = 0
 
     def create() -> bool:
-        nonlocal tries
-        tries += 1
         try:
             _create(url, data)
-        except FileExistsError:
-            if tries == 1:
-                return False
+        except (
+            FileExistsError
+        ):  # also in the first attempt: HTTP libraries send a request again by themselves
             fs, path = filesystem(url)
             return bool(fs.cat_file(path) == data)
         return True
