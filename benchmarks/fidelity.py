@@ -34,10 +34,9 @@ from concept_pool.settings import PoolSettings
 from jobs.arguments import config_file
 from pipeline import localizers, teachers
 from pipeline.align import AlignSettings, top_of
+from pipeline.dataset.sample import region_embedding_arrays, region_embeddings
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
-from pipeline.relabel import stored_embeddings
-from pipeline.stages.annotate import region_embedding_arrays
 from pipeline.teachers.settings import TeacherSettings
 from world import scenes
 
@@ -144,8 +143,8 @@ def measure(
             mass,
         )
     for form in ("fp16", "int8"):
-        arrays = region_embedding_arrays(regions[0], AlignSettings(region_embeddings=form))
-        stored = distribution(stored_embeddings(arrays), concepts, settings.tau, bonus)
+        arrays = region_embedding_arrays(regions[0].numpy(), form)
+        stored = distribution(torch.from_numpy(region_embeddings(arrays)), concepts, settings.tau, bonus)
         n_bytes = BYTES_ALWAYS + sum(a[0].nbytes for a in arrays.values())
         same = stored.argmax(dim=1) == q.argmax(dim=1)
         add(form, n_bytes, [kl(stored, p) for p in (near, far)], same, torch.ones(len(q)))

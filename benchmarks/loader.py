@@ -27,7 +27,8 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from benchmarks.photo_dataset import write_dataset
-from pipeline.dataset.manifest import read_manifest
+from pipeline.dataset import Dataset
+from pipeline.dataset.random_access import Shards
 from training.data.loader import Loader
 from training.data.pixels import resize, target_size
 from training.settings import DataSettings, ViewSettings
@@ -102,8 +103,8 @@ def by_pillow(data: bytes, view: ViewSettings) -> None:
 
 def read_and_decode(dataset: Path, decode: Callable[[bytes, ViewSettings], None], view: ViewSettings) -> None:
     """Raw tar reads and image decoding (and resizing)."""
-    for shard in sorted((dataset / "shards").iterdir()):
-        with tarfile.open(shard, "r:") as tar:
+    for shard in Dataset.open(str(dataset)).shards:
+        with tarfile.open(shard.url, "r:") as tar:
             for member in tar:
                 content = tar.extractfile(member)
                 data = content.read() if content else b""
@@ -114,7 +115,9 @@ def read_and_decode(dataset: Path, decode: Callable[[bytes, ViewSettings], None]
 def loader_of(dataset: Path, view: ViewSettings, workers: int = 0) -> Loader:
     """A loader in batches of eight; without workers it is this process."""
     data = DataSettings(str(dataset), batch_images=8, workers=workers)
-    return Loader(read_manifest(str(dataset)), data, view, folder=str(dataset / "buffer"), embeddings=False)
+    opened = Dataset.open(str(dataset))
+    shards = Shards(opened.shards, str(dataset / "buffer"), 2**30, data.window_shards + 2)
+    return Loader(opened, shards, data, view, embeddings=False)
 
 
 def rate_of_workers(dataset: Path, view: ViewSettings, n: int) -> float:

@@ -11,8 +11,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from benchmarks.shared_data import find_shared_data
+from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.records import sample_key
-from pipeline.dataset.shards import commit, pack_arrays
+from pipeline.dataset.sample import annotated_row
+from pipeline.dataset.shards import commit
 
 
 def photographs(n: int) -> list[bytes]:
@@ -47,15 +49,18 @@ def write_dataset(
     """Writes n_images samples with the project's own shard writer."""
     rng = np.random.default_rng(0)
     text = rng.normal(size=(concepts, dim)).astype(np.float32)
-    (out / "concept_pool").mkdir(parents=True)
-    save_file({"text_embeddings": text}, out / "concept_pool" / "text_embeddings.safetensors")
+    layout = Layout(str(out))
+    Path(layout.pool).mkdir(parents=True)
+    save_file({"text_embeddings": text}, layout.pool_file("text_embeddings.safetensors"))
+    Path(layout.settings).write_text("align: {tau: 0.01}\n")
+    Path(layout.fingerprint).write_text(json.dumps({"format_version": FORMAT_VERSION}))
     samples = [
         _sample(rng, i, image, regions, concepts, dim, k) for i, image in enumerate(photographs(n_images))
     ]
     identity = {"fingerprint": "0" * 16, "pool": "0" * 16}
     for start in range(0, n_images, per_shard):
         part = samples[start : start + per_shard]
-        commit(str(out), f"{start // per_shard:06d}-{start:012x}", len(part), part, [], identity, dict)
+        commit(layout, f"{start // per_shard:06d}-{start:012x}", len(part), part, [], identity)
     return out
 
 
@@ -77,14 +82,5 @@ def _sample(
         "kept": (q[:, 0] <= 0.1).astype(np.uint8),
         "caption_embeddings": (captions / np.linalg.norm(captions, axis=1, keepdims=True)).astype(np.float16),
     }
-    key = sample_key(str(i), image)
-    return {
-        "key": key,
-        "extension": "jpg",
-        "image": image,
-        "meta": json.dumps({"key": key, "captions": ["a photograph"] * 5}),
-        "arrays": pack_arrays(arrays),
-        "n_regions": regions,
-        "n_pairs": int((arrays["kept"] == 0).sum()),
-        "pair_concept_ids": [int(c) for c in ids[:, 0]],
-    }
+    meta = {"captions": ["a photograph"] * 5}
+    return annotated_row(sample_key(str(i), image), "jpg", image, meta, arrays)

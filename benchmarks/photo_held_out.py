@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.photo_teacher import (
-    NAMES,
     PRESET,
     QUICK_TEMPLATES,
     Encoded,
@@ -37,6 +36,7 @@ from benchmarks.photo_teacher import (
 )
 from benchmarks.shared_data import find_shared_data
 from concept_pool.embed import embed_pool
+from evaluation.coco_names import ACCEPTED
 from pipeline.align import AlignSettings
 from pipeline.teachers.imagenet import PERSON_WEIGHT, class_embeddings
 from pipeline.teachers.photo import PhotoTeacher
@@ -94,7 +94,7 @@ def held_out_people(photos: list[Photo], templates: list[str]) -> list[dict[str,
     for weight in (0.0, 0.2, 0.4, PERSON_WEIGHT, 0.8):
         classes = class_embeddings(teacher._sentences, weight)
         teacher._origin = classes.mean(dim=0)
-        concepts = torch.from_numpy(embed_pool(list(NAMES), templates, teacher.encode_text))
+        concepts = torch.from_numpy(embed_pool(list(ACCEPTED), templates, teacher.encode_text))
         mixed = F.normalize(probabilities @ F.normalize(classes - teacher._origin, dim=1), dim=1)
         found = (mixed @ concepts.T).argmax(dim=1) == labels
         right[weight] = [100 * float(found[half == part].float().mean()) for part in (0, 1)]

@@ -17,7 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,19 @@ from pipeline import localizers, sources, teachers
 from pipeline.align import align
 from pipeline.build import Runner
 from pipeline.dataset import concepts as vocabulary
-from pipeline.dataset.plan import Part
+from pipeline.dataset.layout import Layout
+from pipeline.dataset.plan import Parts
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.run_local import LocalRunner
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
-from pipeline.stages import chain as stages
+from pipeline.stages.chain import Job, Payload
 from pipeline.teachers.settings import TeacherSettings
 from world import scenes
+
+#: What of a dataset is written while the clock runs; the rest is taken over.
+NOT_MEASURED = {"shards", "index", "manifest", "manifest.parquet", "rejects.parquet", "summary.json"}
 
 
 def main() -> None:
@@ -125,7 +129,7 @@ def rate(settings: BuildSettings, runner: Runner, name: str, pool_of: str | None
         shutil.copytree(
             pool_of,
             out,
-            ignore=shutil.ignore_patterns("shards", "manifest", "manifest.parquet", "summary.json"),
+            ignore=lambda at, names: {*names} & NOT_MEASURED if at == pool_of else set(),
         )
     builds.build(BuildSettings(**{**vars(settings), "out": out}), clock)
     return clock.n_images / (clock.ended - clock.started), out
@@ -136,15 +140,16 @@ class _Clock:
 
     def __init__(self, runner: Runner):
         self._runner = runner
-        self.count, self.call = runner.count, runner.call
+        self.map, self.call = runner.map, runner.call
         self.started, self.ended, self.n_images = float("inf"), 0.0, 0
 
-    def run(self, job: stages.Job, parts: list[Part]) -> Iterator[dict[str, Any]]:
-        for row in self._runner.run(job, parts):
+    def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
+        for payload in self._runner.run(stages, job, parts):
             self.ended = time.perf_counter()
-            self.started = min(self.started, self.ended - row["seconds"]["compute"] - row["seconds"]["write"])
-            self.n_images += row["n_samples"]
-            yield row
+            seconds = payload.seconds
+            self.started = min(self.started, self.ended - seconds["compute"] - seconds["write"])
+            self.n_images += payload.row["n_samples"]
+            yield payload
 
 
 def bare_rate(settings: BuildSettings, built: str, workers: int) -> float:
@@ -153,10 +158,10 @@ def bare_rate(settings: BuildSettings, built: str, workers: int) -> float:
     workers 1: one loop, its tensors split over all cores; more: so many loops side by side, one torch thread each.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
-    words = vocabulary.load_vocabulary(built)
+    words = vocabulary.load_vocabulary(Layout(built))
     source = sources.load(settings.source)
     localizer, teacher = localizers.load(settings.localizer), teachers.load(settings.teacher)
-    rows = list(source.index())
+    rows = [row for unit in source.units() for row in source.index(unit)]
     size = min(settings.teacher.batch_images, settings.samples_per_shard)
     chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
 

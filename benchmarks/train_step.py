@@ -31,10 +31,11 @@ import torch
 
 from benchmarks.online_targets import Online
 from benchmarks.photo_dataset import write_dataset
-from pipeline.dataset.manifest import read_concepts, read_manifest
+from pipeline.dataset import Dataset
 from pipeline.teachers.settings import TeacherSettings
 from training.data.batch import Batch, normalised
-from training.data.loader import Loader
+from training.data.streams import Streams
+from training.devices import device_of
 from training.losses import terms
 from training.losses.objective import Objective
 from training.monitor import peak_rss_gib
@@ -49,7 +50,7 @@ from training.settings import (
     ViewSettings,
 )
 from training.student import build, memory_format
-from training.trainer import Hooks, device_of, run_stage
+from training.trainer import Hooks, fit
 
 FROZEN = ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "layer1"]
 TAU = 0.01
@@ -124,7 +125,7 @@ def settings_of(arguments: argparse.Namespace, dataset: Path) -> TrainSettings:
         student=StudentSettings(TeacherSettings(kind="open_clip", model="RN50"), freeze=FROZEN),
         loss=LossSettings(tau=TAU),
         optimizer=OptimizerSettings(kind="sgd", lr=1e-5, clip=5.0, clip_by="tensor"),
-        run=RunSettings(device=arguments.device, threads=arguments.threads),
+        run=RunSettings(out=str(dataset / "run"), device=arguments.device, threads=arguments.threads),
     )
 
 
@@ -137,15 +138,12 @@ class Steps:
         student = build(self.settings.student).train()
         self.student = student.to(self.device, memory_format=memory_format(self.device))
         self.optimizer = build_optimizer(self.student, self.settings.optimizer)
-        self.concepts = read_concepts(str(dataset)).to(self.device)
+        self.dataset = Dataset.open(str(dataset))
+        self.concepts = self.dataset.concepts().to(self.device)
         self.objective = Objective(self.concepts, TAU, self.settings.loss)
-        loader = Loader(
-            read_manifest(str(dataset)),
-            self.settings.data,
-            self.settings.view,
-            folder=str(dataset / "buffer"),
-        )
-        ((loaded,),) = list(loader.steps(1))
+        streams = Streams(self.settings, self.dataset)
+        ((loaded,),) = list(streams.loader().steps(1))
+        streams.close()
         batch = loaded.to(self.device)
         batch = replace(batch, kept=torch.ones_like(batch.kept))
         some = only_kept(replace(batch, kept=kept_mask(batch)))
@@ -228,7 +226,7 @@ def compare(arguments: argparse.Namespace, steps: Steps) -> dict[str, object]:
 
 def peak_memory(arguments: argparse.Namespace, dataset: Path, way: str) -> float:
     """Peak memory of a process that only trains this way."""
-    command = [sys.executable, __file__, "--only", way, "--dataset", str(dataset)]
+    command = [sys.executable, "-m", "benchmarks.train_step", "--only", way, "--dataset", str(dataset)]
     for key in ("side", "images", "regions", "device", "threads"):
         command += [f"--{key}", str(getattr(arguments, key))]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -240,7 +238,8 @@ def data_wait(steps: Steps, n_steps: int, out: Path) -> dict[str, float]:
     settings = steps.settings
     run = replace(settings.run, out=str(out), steps=n_steps, tensorboard=False)
     settings = replace(settings, run=run, data=replace(settings.data, workers=2))
-    summary = run_stage(settings, steps.student, steps.objective, Hooks())
+    streams = Streams(settings, steps.dataset)
+    summary = fit(settings, streams, steps.student, steps.objective, Hooks())
     return {
         "data_wait_share": round(summary["data_wait_share"], 4),
         "run_images_per_s": round(summary["images_per_s"], 3),
