@@ -78,7 +78,8 @@ def _sample(
         "topk_ids": ids.astype(np.uint16),
         "topk_probs": q[:, :k].astype(np.float16),
         "residual": q[:, k].astype(np.float16),
-        "kept": (q[:, 0] > 0.1).astype(np.uint8),
+        "scores": q[:, 0].astype(np.float16),
+        "kept": (q[:, 0] <= 0.1).astype(np.uint8),
         "caption_embeddings": (captions / np.linalg.norm(captions, axis=1, keepdims=True)).astype(np.float16),
     }
     meta = {"captions": ["a photograph"] * 5}

@@ -25,9 +25,12 @@ IRREGULAR_PLURALS = frozenset(
         "calves",
     ]
 )
+#: Plurals of which WordNet knows a rarer spelling that the rules would find first (`lense`, `grannie`).
+_PREFERRED = {"lenses": "lens", "grannies": "granny", "hankies": "hanky", "panties": "panty"}
+#: In this order: where both `cross` and `crosse` are nouns, `crosses` are the former; `vases` are no `vas`.
 _PLURAL_RULES = (
-    ("s", ""), ("ves", "f"), ("ves", "fe"), ("ies", "y"), ("men", "man"), ("ches", "ch"), ("shes", "sh"),
-    ("xes", "x"), ("zes", "z"), ("ses", "s"), ("oes", "o"),
+    ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("zes", "z"),
+    ("s", ""), ("ves", "f"), ("ves", "fe"), ("ies", "y"), ("men", "man"), ("ses", "s"), ("oes", "o"),
 )  # fmt: skip
 _REMEMBERED = 100_000
 #: For plurals that the tables do not hold, which are new words ("selfies") or misspelt ones.
@@ -82,6 +85,8 @@ class Singulars:
     def _singular(self, word: str) -> str:
         if word in self.exceptions:
             return self.exceptions[word]
+        if word in _PREFERRED:
+            return _PREFERRED[word]
         for end, new in _PLURAL_RULES:
             form = word[: -len(end)] + new
             if word.endswith(end) and form in self.index:

@@ -259,5 +259,6 @@ def _hash_array(digest: Any, array: pa.Array) -> None:
             ]
             digest.update(memoryview(array.buffers()[2] or b"")[offsets[0] : offsets[-1]])
     else:
-        values = array.to_numpy(zero_copy_only=False)
+        # Not `to_numpy`: where pandas is installed, it imports it, which takes longer than all of `verify`.
+        values = np.asarray(array.to_pylist(), array.type.to_pandas_dtype())
         digest.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes())

@@ -18,7 +18,6 @@ from typing import Any
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
 from jobs.relabel import settings_of
-from pipeline.relabel import relabel
 
 #: Where the corpus pass keeps by another rule than the dataset.
 DEFAULTS = ("--align.policy", "corpus", "--align.score", "objectness", "--align.threshold", "0.2")
@@ -28,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     own, rest = first.parse_known_args(argv)
+
+    from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
     def make() -> tuple[str, dict[str, Any]]:
         settings = settings_of(own.dataset, [*DEFAULTS, *rest])

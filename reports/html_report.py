@@ -57,6 +57,7 @@ def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: L
     samples = _shown(looked.seen, settings.shown, found, ends)
     cut = crops(dataset, [s for pair in sure.values() for side in pair for s in side])
     place = {s.key: i for i, s in enumerate(samples)}
+    wanted = {(s.seen.key, s.region) for issue in found for s in issue.shown}
     return {
         "head": head(dataset, books),
         "rule": looked.rule,
@@ -72,7 +73,7 @@ def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: L
             for concept, pair in sure.items()
         },
         "extremes": [{"title": title, "samples": [place[s.key] for s in seen]} for title, seen in ends],
-        "samples": _samples(dataset, samples, names, settings.regions),
+        "samples": _samples(dataset, samples, names, settings.regions, wanted),
         "n_listed": min(settings.shown, len(looked.seen)),
     }
 
@@ -122,8 +123,13 @@ def _issue(issue: Issue, place: dict[str, int]) -> dict[str, Any]:
 
 
 def _samples(
-    dataset: Dataset, samples: Sequence[Seen], names: Sequence[str], max_regions: int
+    dataset: Dataset,
+    samples: Sequence[Seen],
+    names: Sequence[str],
+    max_regions: int,
+    wanted: set[tuple[str, int]],
 ) -> list[dict[str, Any]]:
+    """The samples as the page draws them. wanted: (key, region) that must be among the regions."""
     pictures: dict[str, str] = {}
     for sample in read(dataset, [s.place for s in samples]):
         try:
@@ -140,15 +146,17 @@ def _samples(
             "mentioned": [names[c] for c in sorted(s.mentioned)],
             "picture": pictures[s.key],
             "n_pairs": int(s.kept.sum()),
-            "regions": _regions(s, max_regions),
+            "regions": _regions(s, max_regions, {r for key, r in wanted if key == s.key}),
         }
         for s in samples
     ]
 
 
-def _regions(s: Seen, n: int) -> list[list[Any]]:
+def _regions(s: Seen, n: int, wanted: set[int]) -> list[list[Any]]:
     """[number, kept, concept, probability, objectness, x0, y0, x1, y1] of at most `n` regions, pairs first."""
-    order = sorted(range(len(s.kept)), key=lambda r: (not s.kept[r], -s.probabilities[r]))[:n]
+    order = sorted(
+        range(len(s.reasons)), key=lambda r: (r not in wanted, not s.kept[r], -s.probabilities[r])
+    )[:n]
     return [
         [
             r,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,38 +113,21 @@ def _without_pairs(look: Look) -> Issue:
 
 def _boxes(look: Look) -> list[Issue]:
     n_pairs = sum(int(s.kept.sum()) for s in look.seen)
-    whole = _regions(look, lambda s: s.kept & (s.areas > WHOLE))
-    small = _regions(look, lambda s: s.kept & (s.short_sides < SMALL))
+    n_whole, whole = _regions(look, lambda s: s.kept & (s.areas > WHOLE))
+    n_small, small = _regions(look, lambda s: s.kept & (s.short_sides < SMALL))
+    text = "The label describes the image, not a region of it."
+    small_text = "Their shorter side has fewer pixels than a teacher can recognise anything in."
     return [
-        Issue(
-            "Pairs whose box is the whole image",
-            "The label describes the image, not a region of it.",
-            len(whole),
-            n_pairs,
-            False,
-            whole[:PICTURES],
-        ),
-        Issue(
-            f"Pairs whose box is under {SMALL} px",
-            "Their shorter side has fewer pixels than a teacher can recognise anything in.",
-            len(small),
-            n_pairs,
-            False,
-            small[:PICTURES],
-        ),
+        Issue("Pairs whose box is the whole image", text, n_whole, n_pairs, False, whole),
+        Issue(f"Pairs whose box is under {SMALL} px", small_text, n_small, n_pairs, False, small),
     ]
 
 
 def _blurred(look: Look) -> Issue:
-    found = _regions(look, lambda s: s.entropy > BLURRED)
-    return Issue(
-        "Regions whose label is a guess",
-        "Their probabilities are nearly equal over all concepts: tau may be too high for this teacher.",
-        len(found),
-        sum(len(s.kept) for s in look.seen),
-        False,
-        found[:PICTURES],
-    )
+    n, shown = _regions(look, lambda s: s.entropy > BLURRED)
+    n_regions = sum(len(s.reasons) for s in look.seen)
+    text = "Their probabilities are nearly equal over all concepts: tau may be too high for this teacher."
+    return Issue("Regions whose label is a guess", text, n, n_regions, False, shown)
 
 
 def _unlike(books: Books) -> Issue:
@@ -171,8 +155,8 @@ def _duplicates(look: Look) -> Issue:
     )
 
 
-def _regions(look: Look, which) -> list[Shown]:
-    """Every region that `which` marks in a sample, one of each sample first, so that pictures differ."""
+def _regions(look: Look, which: Callable[[Seen], np.ndarray]) -> tuple[int, list[Shown]]:
+    """How many regions `which` marks, and the first one of each of a few samples."""
     marked = [(s, np.flatnonzero(which(s))) for s in look.seen]
-    first = [Shown(s, int(r[0])) for s, r in marked if len(r)]
-    return first + [Shown(s, int(i)) for s, r in marked for i in r[1:]]
+    shown = [Shown(s, int(regions[0])) for s, regions in marked if len(regions)]
+    return sum(len(regions) for _, regions in marked), shown[:PICTURES]

@@ -65,7 +65,7 @@ class Shards:
         return storage.map_threads(self._load_index, self.rows, THREADS)
 
     def index(self, shard: int) -> ShardIndex:
-        """The index of a shard."""
+        """The index of a shard, which is not opened for it."""
         return self._open[shard][1] if shard in self._open else self._load_index(self.rows[shard])
 
     def read(self, shard: int, ordinal: int) -> tuple[str, memoryview, memoryview, memoryview]:
@@ -73,23 +73,32 @@ class Shards:
 
         Raises BadSample `damaged_shard` if the shard ends before the sample does.
         """
-        for last in (False, True):
-            descriptor, index = self._opened(shard)
-            key = index.keys[ordinal].decode("ascii")
-            offsets = index.offsets[ordinal].tolist()
-            first = min(offsets)
-            data = np.empty(
-                max(offsets) - first, np.uint8
-            ).data  # not bytes: decoders want to be able to write
-            if os.preadv(descriptor, [data], first) == len(data):
-                break
+        _, index = self._opened(shard)
+        key = index.keys[ordinal].decode("ascii")
+        offsets = index.offsets[ordinal].tolist()
+        first = min(offsets)
+        # Not bytes: decoders want to be able to write.
+        data = np.empty(max(offsets) - first, np.uint8).data
+        if not self._fill(data, shard, first):
             self._close(shard)  # it may have been replaced by a whole one meanwhile
-            if last:
+            if not self._fill(data, shard, first):
                 raise BadSample("damaged_shard", f"{self.rows[shard].name} ends inside sample {key}")
         image, meta, arrays = (
             data[a - first : b - first] for a, b in zip(offsets[::2], offsets[1::2], strict=True)
         )
         return key, image, meta, arrays
+
+    def _fill(self, data: memoryview, shard: int, start: int) -> bool:
+        """Reads a range of a shard, again where its disk fails. Whether the shard is long enough."""
+
+        def read() -> int:
+            try:
+                return os.preadv(self._opened(shard)[0], [data], start)
+            except OSError:
+                self._close(shard)
+                raise
+
+        return storage.retried(read, self.rows[shard].url) == len(data)
 
     def fetch(self, shard: int) -> None:
         """Makes sure that a remote shard lies in the buffer."""

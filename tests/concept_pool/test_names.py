@@ -123,3 +123,21 @@ def test_data_files_are_clean(lexicon):
     assert lexicon.opaque <= lexicon.compounds
     assert all(" " in name for name in lexicon.compounds)
     assert not lexicon.compounds & lexicon.spellings.keys()
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        ("lenses", "lens"),
+        ("crosses", "cross"),
+        ("bunches", "bunch"),
+        ("ashes", "ash"),
+        ("vases", "vase"),
+        ("cookies", "cookie"),
+        ("grannies", "granny"),
+    ],
+)
+def test_of_two_spellings_the_usual_one_is_the_singular(plural, singular):
+    words = "lens lense cross crosse bunch bunche ash ashe vas vase cooky cookie granny grannie"
+    known = frozenset(words.split())
+    assert Singulars(known, {})(plural, plural=True) == singular

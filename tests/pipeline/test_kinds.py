@@ -49,6 +49,7 @@ from tests import pictures
 class Photos:
     root = ""
     unique_keys = True
+    has_images = True
     def units(self):
         return [Unit("", 0, "", 0, 9)]
     def index(self, unit):

@@ -102,6 +102,8 @@ def test_issues_come_worst_first_with_pictures_that_show_them(data: dict[str, An
     assert found["Images that look the same as another"]["n"] == 1
     assert len(found["Images that look the same as another"]["shown"]) == 2
     assert all(0 <= sample < len(data["samples"]) for i in data["issues"] for sample, _ in i["shown"])
+    regions = [{r[0] for r in sample["regions"]} for sample in data["samples"]]
+    assert all(r < 0 or r in regions[sample] for i in data["issues"] for sample, r in i["shown"])
     assert all(issue["n"] <= issue["of"] and len(issue["shown"]) <= 6 for issue in data["issues"])
 
 

@@ -29,6 +29,7 @@ const seen = { cards: document.querySelectorAll("#cards .card").length, errors: 
 const set = (id, value) => { const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event("input")); };
 const key = (name) => document.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
 seen.boxes = document.querySelectorAll("#cards .box").length;
+seen.concepts = 10 * data.concepts.length;
 seen.marks = document.querySelectorAll("#cards mark").length;
 set("score", "1");
 seen.surest = document.querySelectorAll("#cards .card").length;
@@ -40,6 +41,8 @@ seen.labels = [...new Set(texts)];
 seen.concept = concept;
 set("concept", "");
 document.querySelector("#cards .card").click();
+seen.large = document.querySelectorAll("#large .box").length;
+seen.pairs = data.samples[0].n_pairs;
 seen.opened = document.getElementById("large").open;
 const first = document.getElementById("large").dataset.sample;
 key("ArrowRight");
@@ -97,7 +100,7 @@ def visit(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_everything_is_drawn_without_an_error(visit):
     assert visit["errors"] == []
     assert visit["cards"] == 10
-    assert visit["boxes"] > 10
+    assert 0 < visit["boxes"] <= visit["concepts"]  # in a card, one of each concept
     assert visit["marks"] > 0
     assert visit["bars"] == 10
     assert visit["dots"] >= 3
@@ -108,6 +111,7 @@ def test_filters_search_sorting_and_keys_work(visit):
     assert visit["labels"] == [visit["concept"]]
     assert visit["opened"]
     assert visit["next"]
+    assert visit["large"] == visit["pairs"]
     assert visit["rows"] >= 1
     assert visit["crops"] >= 1
     assert visit["sorted"] == sorted(visit["sorted"])

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import get_worker_info
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from pipeline import images
+from pipeline.orientation import orientation
 
 _MAX_PIXELS = 100_000_000
 #: Markers of frame headers: C0 to CF without the tables (C4), the extension (C8) and the arithmetic conditioning (CC).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-#: The first marker without a length, start of scan, and the segment of EXIF and XMP.
-_RESTART, _SCAN, _APP1 = 0xD0, 0xDA, 0xE1
-_ORIENTATION = 274
+#: The first marker without a length, and the start of a scan.
+_RESTART, _SCAN = 0xD0, 0xDA
 
 
 def decode(data: bytearray | memoryview, min_short_side: int = 0) -> torch.Tensor:
     """Upright pixels, uint8 [H, W, 3] RGB: those of `pipeline.images.decode`, which the teacher saw. Raises BadSample.
 
     Grey and colour JPEGs go through torchvision, whose decoder is the same libjpeg without Pillow's two copies.
-    Everything else, and every file that torchvision refuses, is Pillow's; so is the orientation, which may be in EXIF or
-    in XMP. min_short_side > 0 allows a JPEG to be decoded at a reduced size, which only Pillow can do.
+    Everything else, and every file that torchvision refuses, is Pillow's; the orientation is the pipeline's
+    (`pipeline.orientation`). min_short_side > 0 allows a JPEG to be decoded at a reduced size, which only Pillow can do.
     """
-    n_pixels, tagged = _jpeg_header(data)
-    if not min_short_side and 0 < n_pixels <= _MAX_PIXELS:
-        turn = _turn(data) if tagged else 1
-        if turn and (pixels := _by_torchvision(data)) is not None:
-            return turned(pixels, turn)
+    if not min_short_side and 0 < _jpeg_pixels(data) <= _MAX_PIXELS and not _many_scans(data):
+        pixels = _by_torchvision(data)
+        if pixels is not None:
+            return turned(pixels, orientation(data))
     by_pillow, _ = images.decode(bytes(data), _MAX_PIXELS, min_short_side)
     return torch.from_numpy(by_pillow.copy())  # Pillow's array is read-only
 
@@ -48,15 +43,9 @@ def _by_torchvision(data: bytearray | memoryview) -> torch.Tensor | None:
     return pixels[0, :, :, None].expand(-1, -1, 3) if len(pixels) == 1 else None
 
 
-def _turn(data: bytearray | memoryview) -> int:
-    """The orientation, 1 to 8, that Pillow finds in a JPEG's header; 0 where it is better left to Pillow."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        return 0
-    return found if isinstance(found, int) and 1 <= found <= 8 else 0
+def _many_scans(data: bytearray | memoryview) -> bool:
+    """Whether a JPEG may have so many scans that the pipeline refuses it."""
+    return bytes(data).count(b"\xff\xda") > images.MAX_SCANS
 
 
 def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
@@ -67,25 +56,23 @@ def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
     return pixels.flip(axes) if axes else pixels
 
 
-def _jpeg_header(data: bytearray | memoryview) -> tuple[int, bool]:
-    """Height x width by the frame header of a JPEG, and whether a segment before its scan may hold an orientation.
-
-    (0, True) for anything but a plain sequence of segments, which is left to Pillow.
-    """
+def _jpeg_pixels(data: bytearray | memoryview) -> int:
+    """Height x width by the frame header of a JPEG; 0 for anything but a plain sequence of segments up to its scan."""
     at = 2 if data[:2] == b"\xff\xd8" else len(data)
-    n_pixels, tagged = 0, False
+    n_pixels = 0
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == _SCAN:
-            return n_pixels, tagged
-        if marker < 0xC0 or _RESTART <= marker < _SCAN:  # fill bytes, or a marker without a length
+            return n_pixels
+        if (
+            marker < 0xC0 or _RESTART <= marker < _SCAN or marker == 0xFF
+        ):  # a marker without a length, or fill bytes
             break
-        tagged = tagged or marker == _APP1
         if marker in _FRAMES and at + 9 <= len(data):
             height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
             n_pixels = height * width
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0, True
+    return 0
 
 
 def target_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:

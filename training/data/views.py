@@ -119,7 +119,7 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
     12).
 
     The stored labels belong to the image as it was stored. `mirror` keeps them for the mirrored image, which
-    assumes that the teacher does not care (parity 23; docs/training.md says how much it does); `unsided` does
+    assumes that the teacher does not care (parity 23; docs/measurements/training.md says how much it does); `unsided` does
     not mirror where a caption names left or right.
     """
     u_flip, u_caption = rng.random(2)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
 
+import storage
+from pipeline.coco import Coco, CocoImage, read_coco
+from pipeline.images import BadSample, decode
+from pipeline.sources.image_folder import ImageFolder
 from world import scenes
+
+log = logging.getLogger("regionpairs")
 
 
 @dataclass(frozen=True)
@@ -47,35 +52,61 @@ def held_out(names: list[str], count: int) -> set[str]:
 
 
 class CocoBoxes:
-    """A folder of images with a COCO instances JSON. `part` is train or held-out (see `held_out`, by file name)."""
+    """A folder of images with a COCO instances JSON. `part` is train or held-out (see `held_out`, by file name).
+
+    An image whose record is malformed or whose file is not below the folder is left out, and so is a box that is none;
+    the log says how many. ValueError where no image is left, or, on reading, for one that cannot be decoded.
+    """
 
     def __init__(self, images: str, instances: str, held_out_count: int, part: str):
         if part not in ("train", "held-out"):
             raise ValueError(f"part must be train or held-out, not '{part}'")
-        self._folder = Path(images)
-        data = json.loads(Path(instances).read_text(encoding="utf-8"))
-        out = held_out([image["file_name"] for image in data["images"]], held_out_count)
+        coco = read_coco(storage.location(instances, "data.instances"), "COCO instances JSON")
+        if coco.why():
+            log.warning("%s: left out %s", instances, coco.why())
+        self._folder = ImageFolder(storage.location(images, "data.images"), "data.images")
+        self._folder.check()
+        usable = self._usable(coco, instances)
+        out = held_out([image.file_name for image in usable], held_out_count)
         self.images = sorted(
-            (i for i in data["images"] if (i["file_name"] in out) == (part == "held-out")),
-            key=lambda image: image["file_name"],
+            (i for i in usable if (i.file_name in out) == (part == "held-out")), key=lambda i: i.file_name
         )
-        self._annotations: dict[int, list[dict]] = {image["id"]: [] for image in self.images}
-        for annotation in data["annotations"]:
-            if annotation["image_id"] in self._annotations:
-                self._annotations[annotation["image_id"]].append(annotation)
+        self._boxes = {image.id: coco.boxes.get(image.id, []) for image in self.images}
+
+    def _usable(self, coco: Coco, instances: str) -> list[CocoImage]:
+        usable, problems = [], Counter[str]()
+        self._places: dict[str, tuple[str, int]] = {}
+        for image in coco.images:
+            try:
+                if image.problem:
+                    problems[image.problem.partition(": ")[0]] += 1
+                    continue
+                self._places[image.file_name] = self._folder.find(image.file_name)
+                usable.append(image)
+            except BadSample as e:
+                problems[e.reason] += 1
+        why = ", ".join(f"{n} {reason}" for reason, n in problems.most_common())
+        if not usable:
+            raise ValueError(
+                f"data.instances: {instances} names no image that can be used ({why or 'it lists none'})"
+            )
+        if why:
+            log.warning("%s: left out %s of %d images", instances, why, len(coco.images))
+        return usable
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Example:
         image = self.images[index]
-        with Image.open(self._folder / image["file_name"]) as file:
-            pixels = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        try:
+            pixels, _ = decode(self._folder.read(*self._places[image.file_name]))
+        except BadSample as e:
+            raise ValueError(f"data.images: {image.file_name}: {e}") from e
         rows: tuple[list, list] = ([], [])
-        for annotation in self._annotations[image["id"]]:
-            x, y, w, h = annotation["bbox"]
-            if w > 0 and h > 0:
-                rows[bool(annotation.get("iscrowd"))].append([x, y, x + w, y + h])
+        for box in self._boxes[image.id]:
+            x, y, w, h = box.xywh
+            rows[box.crowd].append([x, y, x + w, y + h])
         boxes, ignored = (np.asarray(r, np.float32).reshape(-1, 4) for r in rows)
         return Example(pixels, boxes, ignored)
 

@@ -80,11 +80,7 @@ def test_oracle_labels_are_the_truth(dataset: str, tmp_path: Path):
     n_pairs = 0
     for sample in found.samples():
         image = known[sample.meta["source_key"]]
-<<<<<<< HEAD
         kept = is_pair(sample.arrays)
-=======
-        kept = sample.arrays["kept"] == 0
->>>>>>> h-labels
         assert sample.arrays["topk_probs"][:, 0].tolist() == kept.astype(float).tolist()
         assert sample.arrays["residual"].tolist() == (~kept).astype(float).tolist()
         said = [pair["concept"] for pair in sample.meta["pairs"]]

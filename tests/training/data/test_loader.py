@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import shutil
+import time
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -15,6 +18,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+import storage
 from pipeline.dataset import Dataset, Layout
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.random_access import Shards
@@ -236,6 +240,55 @@ def test_a_remote_dataset_streams_through_a_bounded_buffer(dataset, tmp_path):
         keys += _keys([step])
         assert len(list((tmp_path / "buffer").glob("*.tar"))) <= 4
     assert keys == _keys(_loader(dataset, tmp_path / "local").steps(20))
+
+
+def test_a_slow_remote_dataset_and_loader_processes_come_to_an_end(dataset, tmp_path, monkeypatch):
+    """A process that was forked while a thread fetched, and so held a lock, waited for that lock for ever."""
+    url = to_memory(dataset, "slow")
+    real = storage.read_bytes
+
+    def slow(url, *arguments):
+        time.sleep(0.1 if "shards" in url else 0)
+        return real(url, *arguments)
+
+    monkeypatch.setattr(storage, "read_bytes", slow)
+    loader = _loader(url, tmp_path, workers=1, batch_images=7)
+    keys = []
+    for i, step in enumerate(loader.steps(10)):
+        keys += _keys([step])
+        if i % 2:  # an evaluation forks processes too, in the midst of it
+            next(_loader(url, tmp_path, workers=1, seed=i).steps(1))
+    assert keys == _keys(_loader(dataset, tmp_path, batch_images=7).steps(10))
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_read_that_fails_for_a_moment_replaces_nothing(dataset, tmp_path, monkeypatch, failures):
+    want = _keys(_loader(dataset, tmp_path).steps(9))
+    monkeypatch.setattr(storage.RETRIES, "base_s", 0.001)
+    real, seen = os.preadv, Counter()
+
+    def flaky(descriptor, buffers, offset):
+        seen[offset] += 1
+        if seen[offset] <= failures:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", flaky)
+    loader = _loader(dataset, tmp_path)
+    assert _keys(loader.steps(9)) == want
+    assert not loader.skipped
+
+
+def test_a_read_that_keeps_failing_ends_the_run(dataset, tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(storage.RETRIES, "base_s", 0.001)
+    monkeypatch.setattr(os, "preadv", fails)
+    loader = _loader(dataset, tmp_path, bad_budget=1.0)
+    with pytest.raises(storage.Unavailable, match=r"\.tar.*Input/output error"):
+        next(loader.steps(1))
+    assert not loader.skipped
 
 
 def test_a_remote_shard_that_is_not_what_its_row_says_is_damaged(dataset, tmp_path):

@@ -116,6 +116,17 @@ def test_three_thousand_jpegs_with_all_kinds_of_orientation_look_as_the_pipeline
     assert turned > 50
 
 
+def test_a_jpeg_of_very_many_scans_is_refused_as_the_pipeline_does():
+    data = _encoded(_picture(24, 40), progressive=True)
+    scan = data.index(b"\xff\xda")
+    bomb = data[:scan] + data[scan:-2] * 300 + data[-2:]
+    assert (
+        _outcome(lambda b: pixels.decode(bytearray(b)), bomb)
+        == _outcome(images.decode, bomb)
+        == "too_many_scans"
+    )
+
+
 def test_fill_bytes_and_markers_without_a_length_are_left_to_pillow():
     exif = Image.Exif()
     exif[274] = 6

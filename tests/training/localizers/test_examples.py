@@ -1,12 +1,15 @@
 """Sources, augmentation and batches."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.images import decode
 from pipeline.localizers import Proposals
+from tests import pictures
 from training.localizers.augment import augment, clip_boxes, crop, flip_boxes, mosaic
 from training.localizers.average_recall import average_recall
 from training.localizers.batches import Mixture
@@ -102,10 +105,42 @@ def coco(tmp_path):
 def test_coco_parts_are_disjoint_and_complete(coco):
     train, measure = (CocoBoxes(*coco, 2, part) for part in ("train", "held-out"))
     assert (len(train), len(measure)) == (4, 2)
-    assert not {i["file_name"] for i in train.images} & {i["file_name"] for i in measure.images}
+    assert not {i.file_name for i in train.images} & {i.file_name for i in measure.images}
     example = train[0]
     assert example.boxes.tolist() == [[5, 5, 15, 15]]
     assert example.ignored.tolist() == [[0, 0, 4, 4]]
+
+
+def test_odd_records_cost_themselves_alone(coco, caplog):
+    folder, instances = Path(coco[0]), Path(coco[1])
+    data = json.loads(instances.read_text())
+    data["images"] += [
+        {"id": 70},
+        {"id": 71, "file_name": "../secret.jpg"},
+        {"id": 72, "file_name": "gone.jpg"},
+        5,
+    ]
+    data["annotations"] += [{"image_id": 0, "bbox": [1, "x", 3, 4]}, {"bbox": [1, 2, 3, 4]}, None]
+    (folder.parent / "secret.jpg").write_bytes((folder / "0.jpg").read_bytes())
+    instances.write_bytes(b"\xef\xbb\xbf" + json.dumps(data).encode())
+    train = CocoBoxes(*coco, 0, "train")
+    assert [i.file_name for i in train.images] == [f"{i}.jpg" for i in range(6)]
+    assert train[0].boxes.tolist() == [[5, 5, 15, 15]]
+    assert "1 outside_root" in caplog.text
+    assert "1 missing_file" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["[", "[]", "{}", '{"images": [{"id": 1, "file_name": "gone.jpg"}]}', ""])
+def test_instances_that_cannot_be_used_are_one_line(coco, text):
+    Path(coco[1]).write_text(text)
+    with pytest.raises(ValueError, match=r"instances\.json") as e:
+        CocoBoxes(*coco, 0, "train")
+    assert "\n" not in str(e.value)
+
+
+def test_a_photograph_is_turned_as_a_build_turns_it(coco):
+    (Path(coco[0]) / "0.jpg").write_bytes(pictures.rotated_by_exif())
+    assert CocoBoxes(*coco, 0, "train")[0].image.shape == decode(pictures.rotated_by_exif())[0].shape
 
 
 def test_scenes_know_their_boxes_and_end():
