@@ -69,7 +69,8 @@ def derive(
     `identity()` where it has one).
     """
     started = time.time()
-    source, layout = Layout(storage.absolute(dataset)), Layout(storage.absolute(settings.out))
+    source = Layout(storage.location(dataset, "dataset"))
+    layout = Layout(storage.location(settings.out, "out", write=True))
     was = _relabelable(source, layout, settings, runner)
     pool = (
         Layout(storage.absolute(dataset)).pool
@@ -124,9 +125,7 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
         )
     plan = Plan.read(source)
     if missing := missing_parts(plan, runner.map):
-        raise NotRelabelable(
-            f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing"
-        )
+        raise NotRelabelable(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
     changes = claim.differences(was, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:
         raise NotRelabelable("this needs a build, not new labels: " + "; ".join(other))

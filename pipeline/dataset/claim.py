@@ -66,7 +66,9 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     for name in ours:  # fingerprint.json is replaced below: without it nobody would know the folder again
         if name != "fingerprint.json":
             storage.remove(layout.file(name))
-    resolved = yaml.safe_dump(_plain(dataclasses.asdict(settings)), sort_keys=False, allow_unicode=True)
+    resolved = yaml.safe_dump(
+        storage.redacted_values(_plain(dataclasses.asdict(settings))), sort_keys=False, allow_unicode=True
+    )
     storage.write_bytes(layout.settings, resolved.encode())
     storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
 

@@ -35,7 +35,9 @@ class Files:
         return public[len(self.root) :].lstrip("/") if self.root else public
 
     def url(self, location: str) -> str:
-        """The address of a location."""
+        """The address of a location. ValueError for one that leads above the root: a plan may come from anywhere."""
+        if ".." in location.split("/"):
+            raise ValueError(f"{self._key}: {location} does not lie below the input's folder")
         if location in self._signed:
             return self._signed[location]
         return f"{self.root.rstrip('/')}/{location}" if self.root else location
