@@ -26,8 +26,6 @@ from jobs.arguments import parse
 from pipeline import sources
 from pipeline.sources import SourceSettings, Unit
 
-MERGE_WIDTH = 8
-
 
 @dataclass(frozen=True)
 class ConceptPoolJob:
@@ -96,42 +94,12 @@ def _count_here(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | Non
 
 
 def _count_on_ray(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | None]) -> Counts:
-    """Units as tasks, counts merged as a tree; at most a few tasks a CPU are in flight, whatever the corpus."""
-    import ray
+    from jobs.on_ray.merging import merged_tasks
 
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)
-    count = ray.remote(_count_table).options(num_cpus=1)
-    merge = ray.remote(_merge_all).options(num_cpus=1)
-    window = max(4, int(3 * ray.cluster_resources().get("CPU", 1)))
-    levels: list[list[Any]] = [[]]
-    running: set[Any] = set()
     with tqdm(total=len(parts), unit=" units", disable=None) as bar:
-        for unit, url in zip(parts, mentions, strict=True):
-            if len(running) >= window:
-                done, left = ray.wait(list(running), num_returns=1)
-                ray.get(done)  # an error of a task ends the job
-                running = set(left)
-                bar.update(len(done))
-            ref = count.remote(job.source, unit, job.pool, url)
-            running.add(ref)
-            _add(levels, ref, merge)
-        tables = ray.get([ref for level in levels for ref in level])
-        bar.update(len(running))
+        work = [(job.source, unit, job.pool, url) for unit, url in zip(parts, mentions, strict=True)]
+        tables = merged_tasks(_count_table, _merge_all, work, lambda n: bar.update(n) and None)
     return Counts.from_table(merge_tables(tables))
-
-
-def _add(levels: list[list[Any]], ref: Any, merge: Any) -> None:
-    """Put a table into the tree: `MERGE_WIDTH` tables of a level become one of the next."""
-    depth = 0
-    levels[0].append(ref)
-    while len(levels[depth]) == MERGE_WIDTH:
-        merged = merge.remote(*levels[depth])
-        levels[depth] = []
-        depth += 1
-        if depth == len(levels):
-            levels.append([])
-        levels[depth].append(merged)
 
 
 def _count_table(settings: SourceSettings, unit: Unit, pool: PoolSettings, mentions: str | None) -> Any:

@@ -7,10 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import storage
 from jobs.printable import Printable, printable
-from pipeline.dataset.claim import Refused
-from pipeline.dataset.finish import Incomplete
 
 
 def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int:
@@ -19,6 +16,10 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
     make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost, more rejects than the
     budget, or a disk or network failed; 2 a setting is wrong or the folder was made with other settings.
     """
+    import storage  # only now: `--help` is to start at once
+    from pipeline.dataset.claim import Refused
+    from pipeline.dataset.finish import Incomplete
+
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
     )
@@ -49,6 +50,8 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
 
 def report(out: str, summary: dict[str, Any]) -> str:
     """Ten lines about a finished dataset; `summary` as in its summary.json."""
+    import storage
+
     seconds, run = summary["stage_seconds"], summary["last_run"]
     reasons = ", ".join(f"{n} {reason}" for reason, n in summary["rejects_by_reason"].items()) or "none"
     size = f"{summary['n_bytes'] / 1e6:.1f} MB"

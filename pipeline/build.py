@@ -17,9 +17,10 @@ from concept_pool.pool import ConceptPool
 from pipeline import fingerprint, planning, sources
 from pipeline.dataset import claim, concepts
 from pipeline.dataset.claim import Refused
-from pipeline.dataset.finish import Incomplete, Progress, finish, parts_to_do
+from pipeline.dataset.finish import finish, parts_to_do
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts, Plan
+from pipeline.progress import Incomplete, Progress, Stages
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ REGIONS = "-regions"
 class Runner(Protocol):
     """How work is run. A runner decides where; never what."""
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """`function` of every item, results in order, some at once."""
+    def map(
+        self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False
+    ) -> Iterator[Any]:
+        """`function` of every item, results in order, some at once. slow: an item takes seconds of a CPU."""
         ...
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -49,6 +52,10 @@ class Runner(Protocol):
 
     def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
         """Every part through the stages (`chain.advance`); yields payloads as they are done, in any order."""
+        ...
+
+    def stages(self) -> Stages:
+        """How the stages of the run in progress stand, by the name of the stage."""
         ...
 
 
@@ -85,7 +92,7 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
         job = _job(settings, layout, identity, token, source.root)
         run = run_parts(BUILD, settings, plan, todo, job, runner)
         storage.require_claim(layout.url, token)
-        summary = finish(settings, plan, identity, run)
+        summary = finish(settings, plan, identity, run, runner.map)
     log.info("done in %.1f s", time.time() - started)
     return summary
 
@@ -156,7 +163,7 @@ def run_parts(
     check_chain(stages)
     if not len(todo):
         return None
-    progress = Progress(settings, plan.n_samples, len(todo))
+    progress = Progress(settings, plan.n_samples, len(todo), runner.stages)
     failed: list[str] = []
     for payload in runner.run(stages, job, todo):
         if payload.error:
