@@ -23,6 +23,7 @@ from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from jobs.arguments import parse
+from jobs.failures import failure
 from pipeline import sources
 from pipeline.sources import SourceSettings, Unit
 
@@ -121,14 +122,13 @@ def _merge_all(*tables: Any) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0: the pool is written; 1: the captions cannot be read; 2: the command line is wrong."""
+    """Exit codes: 0 the pool is written; 1 a disk or a network failed; 2 a setting is wrong, or it names no captions."""
     job = parse(ConceptPoolJob, argv, description=__doc__ or "")
     started = time.perf_counter()
     try:
         built = build_concept_pool(job)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"build_concept_pool: {error}", file=sys.stderr)
-        return 1
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("build_concept_pool.py", e)
     print(
         f"{len(built)} concepts (of {len(built.table)} names) from {built.about['n_captions']} captions of "
         f"{built.about['n_images']} images, {time.perf_counter() - started:.0f} s: {job.out}"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from jobs.failures import failure
 from jobs.printable import Printable, printable
 
 
@@ -16,7 +17,6 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
     make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost, more rejects than the
     budget, or a disk or network failed; 2 a setting is wrong or the folder was made with other settings.
     """
-    import storage  # only now: `--help` is to start at once
     from pipeline.dataset.claim import Refused
     from pipeline.dataset.finish import Incomplete
 
@@ -35,15 +35,8 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
     except Incomplete as e:
         print(printable(f"incomplete: {e}"), file=sys.stderr)
         return 1
-    except storage.ClaimLost as e:
-        print(printable(f"{program}: {e}"), file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as e:
-        print(printable(f"{program}: {e}"), file=sys.stderr)
-        return 2
-    except OSError as e:  # a disk or a network that failed for longer than it is retried
-        print(printable(f"{program}: {type(e).__name__}: {e}"), file=sys.stderr)
-        return 1
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure(program, e)
     print(printable(report(out, summary)))
     return 0
 

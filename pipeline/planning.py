@@ -159,7 +159,9 @@ def _problems(layout: Layout, unit: int) -> tuple[int, dict[str, tuple[int, str]
 
 
 def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map) -> list[Indexed]:
-    there = sorted(int(name.split(".")[0]) for name in storage.names(layout.unit_records) if name[0].isdigit())
+    there = sorted(
+        int(name.split(".")[0]) for name in storage.names(layout.unit_records) if name[0].isdigit()
+    )
     known = run(partial(_read_record, layout), [n for n in there if n < len(units)])
     found = {number: Indexed.of(record) for number, record in known if record is not None}
     if found:

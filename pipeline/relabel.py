@@ -20,11 +20,11 @@ import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
 from pipeline import fingerprint, teachers
-from pipeline.build import Runner, embed, run_parts
 from pipeline.dataset import Dataset, check_format, claim, concepts
 from pipeline.dataset.finish import finish, missing_parts, parts_to_do
 from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
 from pipeline.dataset.plan import Plan
+from pipeline.runner import Runner, embed, run_parts
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -124,9 +124,7 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
         )
     plan = Plan.read(source)
     if missing := missing_parts(plan, runner.map):
-        raise NotRelabelable(
-            f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing"
-        )
+        raise NotRelabelable(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
     changes = claim.differences(was, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:
         raise NotRelabelable("this needs a build, not new labels: " + "; ".join(other))

@@ -96,6 +96,7 @@ _TRANSIENT_CODES = frozenset(
         "OperationAborted",
         "ConditionalRequestConflict",
         "RequestThrottled",
+        "400",  # botocore's code for an answer to HEAD, which has no body that could tell a time-out from anything else
     ]
 )
 #: Libraries whose exceptions are no OSErrors although they speak of the network.

@@ -57,7 +57,7 @@ def test_wrong_settings_are_one_line(tmp_path, capsys):
 
 def test_missing_captions_are_one_line(tmp_path, capsys):
     missing = str(tmp_path / "none.json")
-    assert main(["--source.kind", "coco", "--source.captions", missing, "--out", str(tmp_path / "out")]) == 1
+    assert main(["--source.kind", "coco", "--source.captions", missing, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "none.json" in error
     assert len(error.strip().splitlines()) == 1

@@ -66,6 +66,7 @@ AGAIN = [
     _Answer(status_code=408),
     _boto(503, "SlowDown"),
     _boto(400, "RequestTimeout"),
+    _boto(400, "400"),  # HEAD
     _boto(400, "IncompleteBody"),
     _caused(OSError(errno.EINVAL, "incomplete body"), _boto(400, "IncompleteBody")),
     _caused(FileNotFoundError("https://h/x"), _Answer(status=503)),
