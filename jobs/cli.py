@@ -11,6 +11,7 @@ import os
 import sys
 from typing import NoReturn
 
+from exports import commands as export_commands
 from jobs import pool_commands
 from jobs.printable import Printable
 from reports import commands as report_commands
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--n", type=int, default=20, help="samples, spread over the dataset by key (default: %(default)s)"
     )
     report_commands.add_to(commands)
+    export_commands.add_to(commands)
     pool = commands.add_parser("pool", help="looks into concept pools: show, search, diff")
     pool_commands.add_to(pool.add_subparsers(required=True, metavar="COMMAND"))
     return parser

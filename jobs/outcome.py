@@ -7,10 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import storage
+from jobs.failures import failure
 from jobs.printable import Printable, printable
-from pipeline.dataset.claim import Refused
-from pipeline.dataset.finish import Incomplete
 
 
 def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int:
@@ -19,6 +17,9 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
     make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost, more rejects than the
     budget, or a disk or network failed; 2 a setting is wrong or the folder was made with other settings.
     """
+    from pipeline.dataset.claim import Refused
+    from pipeline.dataset.finish import Incomplete
+
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
     )
@@ -34,21 +35,16 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
     except Incomplete as e:
         print(printable(f"incomplete: {e}"), file=sys.stderr)
         return 1
-    except storage.ClaimLost as e:
-        print(printable(f"{program}: {e}"), file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as e:
-        print(printable(f"{program}: {e}"), file=sys.stderr)
-        return 2
-    except OSError as e:  # a disk or a network that failed for longer than it is retried
-        print(printable(f"{program}: {type(e).__name__}: {e}"), file=sys.stderr)
-        return 1
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure(program, e)
     print(printable(report(out, summary)))
     return 0
 
 
 def report(out: str, summary: dict[str, Any]) -> str:
     """Ten lines about a finished dataset; `summary` as in its summary.json."""
+    import storage
+
     seconds, run = summary["stage_seconds"], summary["last_run"]
     reasons = ", ".join(f"{n} {reason}" for reason, n in summary["rejects_by_reason"].items()) or "none"
     size = f"{summary['n_bytes'] / 1e6:.1f} MB"

@@ -16,8 +16,8 @@ import os
 import sys
 from typing import Any
 
-import storage
 from jobs.arguments import parse
+from jobs.failures import failure
 from jobs.stop_signal import StopSignal
 from training.settings import TrainSettings
 
@@ -27,16 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
     )
-    from training.data.loader import BadBudget  # after the arguments: --help need not wait for torch
-
     try:
         summary = train(settings, StopSignal())
-    except (BadBudget, FloatingPointError, storage.Unavailable) as e:
-        print(f"train_student.py: {' '.join(str(e).split())}", file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError) as e:
-        print(f"train_student.py: {' '.join(str(e).split())}", file=sys.stderr)
-        return 2
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("train_student.py", e)
     print(report(settings, summary))
     return 0 if summary["finished"] else 143
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -20,3 +21,11 @@ def resolve_device(device: str, setting: str = "teacher.device") -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"{setting}: '{device}' asked for, and this machine has no usable GPU")
     return device
+
+
+def to_device(array: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The values on the device. To a GPU they go through pinned memory, and the program does not wait for the copy."""
+    tensor = torch.as_tensor(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

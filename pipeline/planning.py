@@ -7,17 +7,20 @@ it when. The driver holds a record a unit and a row a part.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 import storage
 from concept_pool.count import Counts
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
-from pipeline.dataset.plan import DamagedPlan, Part, Plan
+from pipeline.dataset.plan import ROW_GROUP, DamagedPlan, Parts, Plan
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index
@@ -29,12 +32,37 @@ log = logging.getLogger("regionpairs")
 KEYS_A_TASK = 4_000_000
 #: Tables of counts that one task merges.
 MERGE_WIDTH = 64
+#: Seconds between two lines about the pass.
+EVERY_S = 10.0
 
 
 class Map(Protocol):
-    """How a runner does many small things: `function` of every item, results in order, some at once."""
+    """How a runner does many things: `function` of every item, results in order, some at once. slow: an item takes seconds of
+    a CPU, so that processes pay."""
 
-    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]: ...
+    def __call__(
+        self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False
+    ) -> Iterator[Any]: ...
+
+
+#: What a driver keeps of a part until the plan is written.
+_PART = np.dtype([("content", "S12"), ("n_rows", "i8"), ("n_samples", "i8")])
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What a driver keeps of a unit's record: numbers, not objects. parts: [P] of `_PART`."""
+
+    unit: int
+    n_rows: int
+    n_samples: int
+    index_sha256: str
+    parts: np.ndarray
+
+    @staticmethod
+    def of(record: UnitRecord) -> Indexed:
+        parts = np.array([tuple(part) for part in record.parts], _PART)
+        return Indexed(record.unit, record.n_rows, record.n_samples, record.index_sha256, parts)
 
 
 def make_plan(settings: BuildSettings, source: Source, layout: Layout, run: Map) -> Plan:
@@ -58,9 +86,9 @@ def make_plan(settings: BuildSettings, source: Source, layout: Layout, run: Map)
     return plan
 
 
-def heal_units(settings: BuildSettings, source: Source, plan: Plan, parts: Iterable[Part], run: Map) -> None:
+def heal_units(settings: BuildSettings, source: Source, plan: Plan, parts: Parts, run: Map) -> None:
     """Indexes anew every unit of these parts whose index is missing or damaged. Raises ValueError if the input changed."""
-    wanted = {part.unit: part.index_sha256 for part in parts}
+    wanted = parts.units()
     damaged = [unit for unit, bad in run(partial(_is_damaged, plan.layout), wanted.items()) if bad]
     if not damaged:
         return
@@ -130,30 +158,36 @@ def _problems(layout: Layout, unit: int) -> tuple[int, dict[str, tuple[int, str]
     return n_usable, found
 
 
-def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map) -> list[UnitRecord]:
-    there = {int(name.split(".")[0]) for name in storage.listing(layout.unit_records) if name[0].isdigit()}
-    known = dict(run(partial(_read_record, layout), sorted(n for n in there if n < len(units))))
-    found = {number: record for number, record in known.items() if record is not None}
+def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map) -> list[Indexed]:
+    there = sorted(
+        int(name.split(".")[0]) for name in storage.names(layout.unit_records) if name[0].isdigit()
+    )
+    known = run(partial(_read_record, layout), [n for n in there if n < len(units)])
+    found = {number: Indexed.of(record) for number, record in known if record is not None}
     if found:
         log.info("index: %d of %d units are there", len(found), len(units))
     if settings.source.limit:
         return list(_index_up_to(settings, layout, units, found))
-    todo = [(number, unit, 0) for number, unit in enumerate(units) if number not in found]
-    n_samples = 0
-    for done, record in enumerate(run(partial(_index_one, settings, layout), todo), start=1):
-        found[record.unit] = record
+    todo = ((number, unit, 0) for number, unit in enumerate(units) if number not in found)
+    n_todo = len(units) - len(found)
+    n_samples, said = 0, time.monotonic()
+    indexed: dict[int, Indexed] = {}
+    for done, record in enumerate(run(partial(_index_one, settings, layout), todo, slow=True), start=1):
+        indexed[record.unit] = Indexed.of(record)
         n_samples += record.n_samples
-        log.debug("index: %d of %d units, %d samples", done, len(todo), n_samples)
-    return [found[number] for number in range(len(units))]
+        if time.monotonic() - said > EVERY_S:
+            said = time.monotonic()
+            log.info("index: %d of %d units, %d samples", done, n_todo, n_samples)
+    return [found.get(number) or indexed[number] for number in range(len(units))]
 
 
 def _index_up_to(
-    settings: BuildSettings, layout: Layout, units: list[Unit], found: dict[int, UnitRecord]
-) -> Iterator[UnitRecord]:
+    settings: BuildSettings, layout: Layout, units: list[Unit], found: dict[int, Indexed]
+) -> Iterator[Indexed]:
     """The first units, until `source.limit` rows are together: one after the other, since each limits the next."""
     left = settings.source.limit
     for number, unit in enumerate(units):
-        record = found.get(number) or index.index_unit(settings, layout, number, unit, left)
+        record = found.get(number) or Indexed.of(index.index_unit(settings, layout, number, unit, left))
         yield record
         left -= record.n_rows
         if left <= 0:
@@ -161,8 +195,8 @@ def _index_up_to(
 
 
 def _mark_duplicates(
-    settings: BuildSettings, layout: Layout, found: list[UnitRecord], run: Map
-) -> list[UnitRecord]:
+    settings: BuildSettings, layout: Layout, found: list[Indexed], run: Map
+) -> list[Indexed]:
     """Marks keys that an earlier unit has; hash shares of the keys are looked at as tasks."""
     if len(found) < 2:
         return found
@@ -172,27 +206,54 @@ def _mark_duplicates(
     for share in run(partial(_duplicates_of, layout, numbers, n_shares), range(n_shares)):
         for unit, rows in share.items():
             marks.setdefault(unit, []).extend(rows)
-    again = run(partial(_mark_one, settings, layout), sorted((u, sorted(rows)) for u, rows in marks.items()))
-    replaced = {record.unit: record for record in again}
+    work = sorted((unit, sorted(rows)) for unit, rows in marks.items())
+    again = run(partial(_mark_one, settings, layout), work, slow=True)
+    replaced = {record.unit: Indexed.of(record) for record in again}
     return [replaced.get(record.unit, record) for record in found]
 
 
-def _units_table(units: list[Unit], found: list[UnitRecord]) -> pa.Table:
-    rows = [{**vars(units[r.unit]), "n_rows": r.n_rows, "index_sha256": r.index_sha256} for r in found]
-    return pa.Table.from_pylist(rows, records.UNITS)
+def _units_table(units: list[Unit], found: list[Indexed]) -> pa.Table:
+    """`records.UNITS`, in columns: there may be a million units."""
+    known = {f.name for f in fields(Unit)}
+    return pa.Table.from_arrays(
+        [
+            pa.array((getattr(units[r.unit] if f.name in known else r, f.name) for r in found), f.type)
+            for f in records.UNITS
+        ],
+        schema=records.UNITS,
+    )
 
 
-def _parts_table(found: list[UnitRecord]) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [] for name in records.PARTS.names}
-    for record in found:
-        for row_group, (content, n_rows, n_samples) in enumerate(record.parts):
-            columns["name"].append(f"{len(columns['name']):06d}-{content}")
-            columns["unit"].append(record.unit)
-            columns["row_group"].append(row_group)
-            columns["index_sha256"].append(record.index_sha256)
-            columns["n_rows"].append(n_rows)
-            columns["n_samples"].append(n_samples)
-    return pa.Table.from_pydict(columns, records.PARTS)
+def _parts_table(found: list[Indexed]) -> pa.Table:
+    """`records.PARTS`; Python objects of a few thousand parts at a time."""
+    ends = np.cumsum([len(record.parts) for record in found])
+    tables, start = [], 0
+    for stop, end in enumerate(ends.tolist(), start=1):
+        if stop == len(found) or end // ROW_GROUP > (ends[start - 1] if start else 0) // ROW_GROUP:
+            tables.append(_parts_of(found[start:stop], end))
+            start = stop
+    return pa.concat_tables(tables)
+
+
+def _parts_of(found: list[Indexed], end: int) -> pa.Table:
+    """The parts of some neighbouring units; `end`: the number of the part after the last one."""
+    parts = np.concatenate([record.parts for record in found])
+    sizes = [len(record.parts) for record in found]
+    of_unit = np.repeat(np.arange(len(found)), sizes)
+    names = [
+        f"{number:06d}-{content.decode()}"
+        for number, content in enumerate(parts["content"].tolist(), end - len(parts))
+    ]
+    hashes = pa.array([record.index_sha256 for record in found])
+    columns = [
+        pa.array(names),
+        np.array([record.unit for record in found], np.int32)[of_unit],
+        np.concatenate([np.arange(n, dtype=np.int32) for n in sizes]),
+        hashes.take(pa.array(of_unit)),
+        np.ascontiguousarray(parts["n_rows"]),
+        np.ascontiguousarray(parts["n_samples"]),
+    ]
+    return pa.Table.from_arrays([pa.array(c) for c in columns], schema=records.PARTS)
 
 
 def _index_one(settings: BuildSettings, layout: Layout, work: tuple[int, Unit, int]) -> UnitRecord:

@@ -20,11 +20,11 @@ import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
 from pipeline import fingerprint, teachers
-from pipeline.build import Runner, embed, run_parts
-from pipeline.dataset import Dataset, check_format, claim, concepts, manifest
-from pipeline.dataset.finish import finish, parts_to_do
+from pipeline.dataset import Dataset, check_format, claim, concepts
+from pipeline.dataset.finish import finish, missing_parts, parts_to_do
 from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
 from pipeline.dataset.plan import Plan
+from pipeline.runner import Runner, embed, run_parts
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ log = logging.getLogger("regionpairs")
 #: Settings that may differ from the dataset's own. Whatever else is asked for needs a build.
 CHANGEABLE = (
     "out", "align.", "corpus.", "pool.templates", "pool.ensemble", "pool.path", "workers", "threads", "decode_threads",
-    "cpus_per_worker", "gpus_per_worker", "reject_budget", "damage_budget", "recheck", "runtime", "teacher.device",
+    "cpus_per_worker", "gpus_per_worker", "no_progress_s", "reject_budget", "damage_budget", "recheck", "runtime", "teacher.device",
 )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def derive(
     """
     started = time.time()
     source, layout = Layout(storage.absolute(dataset)), Layout(storage.absolute(settings.out))
-    was = _relabelable(source, layout, settings)
+    was = _relabelable(source, layout, settings, runner)
     pool = (
         Layout(storage.absolute(dataset)).pool
         if not settings.pool.path
@@ -109,10 +109,10 @@ def derive(
             fit_corpus(job, stages, plan.parts, runner)
         run = run_parts(stages, settings, plan, todo, job, runner)
         storage.require_claim(layout.url, token)
-        return finish(settings, plan, identity, run)
+        return finish(settings, plan, identity, run, runner.map)
 
 
-def _relabelable(source: Layout, layout: Layout, settings: BuildSettings) -> dict[str, Any]:
+def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     """The dataset's own settings, once it is certain that it can be relabelled as asked."""
     if layout.url == source.url:
         raise NotRelabelable("out: the new labels need a folder of their own, beside the dataset")
@@ -123,11 +123,8 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings) -> dic
             "the dataset stores no region embeddings: build with align.region_embeddings fp16 or int8"
         )
     plan = Plan.read(source)
-    missing = sorted(set(plan.parts.names) - set(manifest.committed(source)))
-    if missing:
-        raise NotRelabelable(
-            f"the dataset is not complete: {len(missing)} of {len(plan.parts)} parts are missing"
-        )
+    if missing := missing_parts(plan, runner.map):
+        raise NotRelabelable(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
     changes = claim.differences(was, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:
         raise NotRelabelable("this needs a build, not new labels: " + "; ".join(other))

@@ -96,9 +96,10 @@ class BuildSettings:
         damage_budget: largest share of samples that damaged input files may cost, 0 to 1, before the job ends with exit code 1
         workers: annotators side by side; 0: one a GPU where teacher.device is cuda, else one a CPU core
         threads: torch threads an annotator; part of the result, since it changes the last bits of sums
-        decode_threads: threads an annotator that decode images ahead of its models
-        cpus_per_worker: CPUs that Ray reserves for an annotator (runtime: ray)
+        decode_threads: threads an annotator that decode images ahead of its models; 0: as many as the CPUs that it has for itself
+        cpus_per_worker: CPUs that Ray reserves for an annotator; 0: 0.75 without a GPU, else its GPUs' share of its node's CPUs but one (runtime: ray)
         gpus_per_worker: GPUs that Ray reserves for an annotator where teacher.device is cuda (runtime: ray)
+        no_progress_s: seconds in which no part is done and no worker starts, after which a job on Ray ends and says what it waits for
         recheck: how a resumed build looks at committed shards: bytes (sha256 of every one) | size
     """  # noqa: E501 - one line a key: it becomes --help
 
@@ -115,21 +116,24 @@ class BuildSettings:
     damage_budget: float = 0.01
     workers: int = 0
     threads: int = 1
-    decode_threads: int = 1
-    cpus_per_worker: float = 0.75
+    decode_threads: int = 0
+    cpus_per_worker: float = 0.0
     gpus_per_worker: float = 1.0
+    no_progress_s: float = 1800.0
     recheck: Literal["bytes", "size"] = "bytes"
 
     def __post_init__(self) -> None:
         if not self.out:
             raise ValueError("out: is empty")
-        for key in ("samples_per_shard", "threads", "decode_threads"):
+        for key in ("samples_per_shard", "threads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, is {getattr(self, key)}")
         for key in ("reject_budget", "damage_budget"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{key}: must be in [0, 1], is {getattr(self, key)}")
-        if self.workers < 0:
-            raise ValueError(f"workers: must not be negative, is {self.workers}")
-        if self.cpus_per_worker <= 0 or self.gpus_per_worker <= 0:
-            raise ValueError("cpus_per_worker and gpus_per_worker: must be above 0")
+        for key in ("workers", "decode_threads", "cpus_per_worker"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key}: must not be negative, is {getattr(self, key)}")
+        for key in ("gpus_per_worker", "no_progress_s"):
+            if getattr(self, key) <= 0:
+                raise ValueError(f"{key}: must be above 0, is {getattr(self, key)}")

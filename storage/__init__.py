@@ -44,6 +44,7 @@ from storage.location import (
     redacted_text,
     relative,
 )
+from storage.many import names, sizes
 from storage.patterns import expand
 from storage.reading import open_read, sha256
 from storage.retries import RETRIES, Changed, ShortRead, Unavailable, retried
@@ -79,6 +80,7 @@ __all__ = [
     "local_folder",
     "location",
     "map_threads",
+    "names",
     "open_parquet",
     "open_read",
     "protocol",
@@ -95,6 +97,7 @@ __all__ = [
     "retried",
     "sha256",
     "size",
+    "sizes",
     "stat",
     "store_clock",
     "sweep",

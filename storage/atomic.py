@@ -17,8 +17,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from storage.files import TEMPORARY, remove, stat
-from storage.listings import children, entries
+from storage.listings import children
 from storage.location import absolute, filesystem, is_local, join, protocol, redacted
+from storage.many import names
 from storage.retries import retried
 
 #: Remote file systems with folders and names that can change, where an upload is visible while it is written.
@@ -62,16 +63,13 @@ def write_new(url: str, data: bytes) -> bool:
     """
     if is_local(url):
         return _local_new(absolute(url), data)
-    tries = 0
 
     def create() -> bool:
-        nonlocal tries
-        tries += 1
         try:
             _create(url, data)
-        except FileExistsError:
-            if tries == 1:
-                return False
+        except (
+            FileExistsError
+        ):  # also in the first attempt: HTTP libraries send a request again by themselves
             fs, path = filesystem(url)
             return bool(fs.cat_file(path) == data)
         return True
@@ -246,12 +244,15 @@ def sweep(url: str, older_than: float = float("inf")) -> list[str]:
     `older_than` is a POSIX time by this machine's clock: a younger file may belong to a writer that outlived its
     driver, and is left. The store's clock is asked how far it is off.
     """
-    found = {name: info for name, info in entries(url).items() if name.startswith(TEMPORARY)}
+    found = sorted(name for name in names(url) if name.startswith(TEMPORARY))
     if found and older_than != float("inf"):
         older_than += store_clock(url) - time.time()
     swept = []
-    for name, info in found.items():
-        if info.modified >= older_than:  # NaN, an unknown time, counts as old
+    for name in found:
+        try:
+            if stat(join(url, name)).modified >= older_than:  # NaN, an unknown time, counts as old
+                continue
+        except (FileNotFoundError, IsADirectoryError):
             continue
         remove(join(url, name))
         swept.append(name)

@@ -43,6 +43,8 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     components: everything that changes bytes. settings: a dataclass. A dataset in which nothing was committed may change
     its settings: it starts over. Raises Refused.
     """
+    if storage.exists(layout.fingerprint) and not differences(_fingerprint(layout), components):
+        return  # without a listing: the folder may hold millions of files
     files = storage.tree(layout.url)
     ours = sorted(name for name in files if is_ours(name))
     foreign = sorted(name for name in files if not is_ours(name) and not storage.is_litter(name))
@@ -50,8 +52,6 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     if "fingerprint.json" in files:
         was = _fingerprint(layout)
         found = differences(was, components)
-        if not found:
-            return
         if committed:
             raise Refused(found)
         log.info("settings changed before anything was committed; starting over (%s)", "; ".join(found))

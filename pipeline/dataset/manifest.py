@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,6 @@ from pipeline.dataset.layout import Layout
 
 #: Rows asked for at once.
 THREADS = 16
-_NAMES = frozenset(records.MANIFEST.names)
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,59 @@ def read_row(layout: Layout, part: str) -> dict[str, Any] | None:
 
 def _is_row(row: Any, part: str) -> bool:
     """Whether a document has all fields of a row in their types, and names its own part's shard and no other file."""
-    if not isinstance(row, dict) or not set(row) >= _NAMES or row["part"] != part:
+    if not isinstance(row, dict) or row.get("part") != part or not isinstance(row.get("seconds"), dict):
+        return False
+    if not all(name in row and is_kind(row[name]) for name, is_kind in _MANIFEST_KINDS):
         return False
     if row["shard"] not in ("", f"{part}.tar") or bool(row["shard"]) != bool(row["n_samples"]):
         return False
-    try:
-        pa.Table.from_pylist([{name: row[name] for name in records.MANIFEST.names}], records.MANIFEST)
-        pa.Table.from_pylist(row["rejects"], records.REJECTS)
-    except (pa.ArrowException, KeyError, TypeError):
-        return False
-    return isinstance(row.get("seconds"), dict)
+    rejects = row.get("rejects")
+    return isinstance(rejects, list) and all(
+        isinstance(reject, dict)
+        and all(name in reject and is_kind(reject[name]) for name, is_kind in _REJECT_KINDS)
+        for reject in rejects
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_int(value: Any) -> bool:
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
+
+
+def _is_ids(value: Any) -> bool:
+    return type(value) is list and all(type(v) is int and 0 <= v < 1 << 31 for v in value)
+
+
+def _is_counts(value: Any) -> bool:
+    return type(value) is list and all(map(_is_int, value))
+
+
+def _kinds(schema: pa.Schema) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
+    """Field -> what its values must be: plain functions, since a large dataset asks for them a billion times."""
+    kinds = {
+        pa.string(): _is_text,
+        pa.int64(): _is_int,
+        pa.float64(): _is_number,
+        pa.list_(pa.int32()): _is_ids,
+        pa.list_(pa.int64()): _is_counts,
+    }
+    return tuple((field.name, kinds[field.type]) for field in schema)
+
+
+_MANIFEST_KINDS, _REJECT_KINDS = _kinds(records.MANIFEST), _kinds(records.REJECTS)
 
 
 def read_rows(layout: Layout, parts: Sequence[str]) -> Iterator[dict[str, Any] | None]:
-    """`read_row` of every part, in order, some at once."""
-    return storage.map_threads(lambda part: read_row(layout, part), parts, THREADS)
+    """`read_row` of every part, in order; of a remote dataset, some at once."""
+    read = partial(read_row, layout)
+    return map(read, parts) if storage.is_local(layout.url) else storage.map_threads(read, parts, THREADS)
 
 
 def committed(layout: Layout) -> list[str]:

@@ -8,7 +8,6 @@ pure function of (part, fingerprint). Two tables say what units and parts there 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,15 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import storage
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
+
+#: Rows of a row group of the plan's tables.
+ROW_GROUP = 1 << 16
 
 
 class DamagedPlan(ValueError):
@@ -60,7 +63,10 @@ class Parts(Sequence[Part]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return Parts(self.table.take(list(range(*index.indices(len(self))))))
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return Parts(self.table.slice(start, max(0, stop - start)))
+            return Parts(self.table.take(list(range(start, stop, step))))
         return Part.of(self.table.slice(index % len(self), 1)) if len(self) else None
 
     def __iter__(self) -> Iterator[Part]:
@@ -68,9 +74,16 @@ class Parts(Sequence[Part]):
             for row in batch.to_pylist():
                 yield Part(**row)
 
-    def take(self, rows: Sequence[int]) -> Parts:
-        """Some of the parts, by position."""
-        return Parts(self.table.take(pa.array(rows, pa.int64())))
+    def take(self, rows: Any) -> Parts:
+        """Some of the parts, by position (ints, rising). All of them cost no memory."""
+        return self if len(rows) == len(self) else Parts(self.table.take(pa.array(rows, pa.int64())))
+
+    def units(self) -> dict[int, str]:
+        """The units that the parts are of, and the sha256 of each unit's index."""
+        found = self.table.select(["unit", "index_sha256"]).group_by(["unit", "index_sha256"]).aggregate([])
+        return dict(
+            zip(found.column("unit").to_pylist(), found.column("index_sha256").to_pylist(), strict=True)
+        )
 
     @property
     def names(self) -> list[str]:
@@ -87,16 +100,15 @@ class Plan:
 
     @property
     def n_samples(self) -> int:
-        return sum(self.parts.table.column("n_samples").to_pylist())
+        return pc.sum(self.parts.table.column("n_samples")).as_py() or 0
 
     @staticmethod
     def write(layout: Layout, units: pa.Table, parts: pa.Table) -> Plan:
         """Writes both tables, then `plan.json` with their hashes."""
         sha256 = {}
         for name, url, table in (("units", layout.units, units), ("parts", layout.parts, parts)):
-            sink = io.BytesIO()
-            pq.write_table(table, sink)
-            storage.write_bytes(url, sink.getvalue())
+            with storage.atomic_write(url) as file:
+                pq.write_table(table, file, row_group_size=ROW_GROUP)
             sha256[name] = storage.sha256(url)
         storage.write_bytes(layout.plan, json.dumps(sha256, indent=1).encode())
         return Plan(layout, units, Parts(parts))
@@ -104,40 +116,60 @@ class Plan:
     @staticmethod
     def read(layout: Layout) -> Plan:
         """The plan written before. Raises FileNotFoundError where there is none, DamagedPlan if a file is another."""
-        try:
-            sha256 = json.loads(storage.read_bytes(layout.plan))
-            wanted = [(layout.units, sha256["units"]), (layout.parts, sha256["parts"])]
-        except (ValueError, KeyError, TypeError) as e:
-            raise DamagedPlan(f"damaged: plan/plan.json: {e!r}") from e
         tables = []
-        for (url, expected), schema in zip(wanted, (records.UNITS, records.PARTS), strict=True):
+        for (url, expected), schema in zip(_files(layout), (records.UNITS, records.PARTS), strict=True):
             tables.append(_table(url, expected).cast(schema))
         return Plan(layout, tables[0], Parts(tables[1]))
+
+    @staticmethod
+    def check(layout: Layout) -> None:
+        """Raises as `read` does, and holds nothing in memory."""
+        for url, expected in _files(layout):
+            try:
+                found = storage.sha256(url)
+            except FileNotFoundError as e:
+                raise DamagedPlan(f"missing: {_short(url)}") from e
+            if found != expected:
+                raise DamagedPlan(f"damaged: {_short(url)}: its sha256 is not the one that was planned")
+
+
+def _files(layout: Layout) -> list[tuple[str, str]]:
+    """The URL and the sha256 of both tables, by plan.json."""
+    try:
+        sha256 = json.loads(storage.read_bytes(layout.plan))
+        return [(layout.units, sha256["units"]), (layout.parts, sha256["parts"])]
+    except (ValueError, KeyError, TypeError) as e:
+        raise DamagedPlan(f"damaged: plan/plan.json: {e!r}") from e
 
 
 def part_rows(layout: Layout, part: Part) -> pa.Table:
     """The samples of a part, as `records.INDEX`. Raises DamagedPlan if its unit's index is missing or another."""
-    data = _unit_index(layout.unit_index(part.unit), part.index_sha256)
-    with pq.ParquetFile(io.BytesIO(data)) as file:
+    data, metadata = _unit_index(layout.unit_index(part.unit), part.index_sha256)
+    with pq.ParquetFile(pa.BufferReader(data), metadata=metadata) as file:
         return file.read_row_group(part.row_group).cast(records.INDEX)
 
 
 @lru_cache(maxsize=2)
-def _unit_index(url: str, sha256: str) -> bytes:
-    """The bytes of a unit's index. Parts come in order, so two units are enough; the hash tells another file."""
-    return _checked(url, sha256)
+def _unit_index(url: str, sha256: str) -> tuple[pa.Buffer, pq.FileMetaData]:
+    """The bytes of a unit's index, and its footer, which is parsed once and not for every part. Parts come in order, so two
+    units are enough; the hash tells another file."""
+    data = pa.py_buffer(_checked(url, sha256))
+    return data, pq.read_metadata(pa.BufferReader(data))
 
 
 def _table(url: str, sha256: str) -> pa.Table:
-    return pq.ParquetFile(io.BytesIO(_checked(url, sha256))).read()
+    return pq.ParquetFile(pa.BufferReader(_checked(url, sha256))).read()
 
 
 def _checked(url: str, sha256: str) -> bytes:
-    name = "/".join(url.rsplit("/", 2)[-2:])
     try:
         data = storage.read_bytes(url)
     except FileNotFoundError as e:
-        raise DamagedPlan(f"missing: {name}") from e
+        raise DamagedPlan(f"missing: {_short(url)}") from e
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedPlan(f"damaged: {name}: its sha256 is not the one that was planned")
+        raise DamagedPlan(f"damaged: {_short(url)}: its sha256 is not the one that was planned")
     return data
+
+
+def _short(url: str) -> str:
+    return "/".join(url.rsplit("/", 2)[-2:])

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from pipeline.devices import to_device
 from pipeline.localizers import Proposals
 from pipeline.localizers.fit import Fit, is_image, place
 from pipeline.localizers.select import select_proposals, whole_image
@@ -69,7 +70,7 @@ class NetworkLocalizer:
         return out
 
     def _run(self, group: list[tuple[int, torch.Tensor, int, int]], out: list[Proposals]) -> None:
-        pixels = torch.stack([item[1] for item in group]).to(self._device)
+        pixels = to_device(torch.stack([item[1] for item in group]), self._device)
         sizes = [(width, height) for _, _, width, height in group]
         for (index, _, width, height), levels in zip(group, self.network.propose(pixels, sizes), strict=True):
             out[index] = select_proposals(levels, width, height, **self._select)  # type: ignore[arg-type]

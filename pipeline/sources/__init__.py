@@ -21,7 +21,7 @@ MAX_KEY_CHARS = 1024
 MAX_PROBLEM_CHARS = 400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """A part of the input that one worker indexes by itself.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 from collections import OrderedDict
@@ -76,8 +77,7 @@ class ParquetSource:
                 break
             except Damaged as e:
                 if attempt == 2:
-                    n = max(1, round(unit.n_bytes / self._usual_row(unit)))
-                    yield self._damage_row(unit.location, 0, n, str(e))
+                    yield self._damage_row(unit.location, 0, self._must_have_held(unit), str(e))
                     return
             except IsADirectoryError:
                 raise ValueError(f"source.urls: {unit.location} is a folder") from None
@@ -122,17 +122,19 @@ class ParquetSource:
             f"{location}:{row}", location, [], row=row, problem=problem, n_samples=max(1, n_rows)
         )
 
-    def _usual_row(self, unit: Unit) -> float:
-        """Bytes of a row by other files of the input."""
-        found = []
+    def _must_have_held(self, unit: Unit) -> int:
+        """The rows of a file that cannot be opened, by its size and by those of its neighbours, as it may be cut short."""
+        sizes, row_bytes = [unit.n_bytes], []
         for other in (self._units or self._files.units())[:16]:
             if other.location != unit.location:
                 try:
                     with Table(self._files.url(other.location)) as table:
-                        found.append(other.n_bytes / max(1, table.n_rows))
+                        row_bytes.append(other.n_bytes / max(1, table.n_rows))
+                        sizes.append(other.n_bytes)
                 except Damaged:
                     continue
-        return statistics.median(found) if found else USUAL_ROW
+        usual = statistics.median(row_bytes) if row_bytes else USUAL_ROW
+        return math.ceil(max(sizes[0], statistics.median(sizes[1:] or sizes)) / usual)
 
     def read(self, row: dict[str, Any]) -> bytes:
         table, first = self._groups.get(self._files.url(row["location"]), row["row"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,7 +43,9 @@ class Annotate:
 
     def __init__(self, job: Job):
         vocabulary = concepts.load_vocabulary(job.layout)
-        self._annotator = Annotator(job.settings, vocabulary, job.identity["fingerprint"])
+        self._annotator = Annotator(
+            job.settings, vocabulary, job.identity["fingerprint"], job.decode_threads, job.at_once
+        )
 
     def __call__(self, payload: Payload) -> pa.Table:
         rows = self._annotator(payload.table.to_pylist(), payload.rejects)
@@ -62,10 +65,19 @@ class Annotator:
     """Rows of `records.SAMPLES` -> rows of `records.ANNOTATED`. Holds the models; no I/O, no clock, no Ray.
 
     Micro-batches of `teacher.batch_images` are formed from the samples in their order, so the result is a function of the
-    part alone. While one micro-batch computes, the next ones decode in threads.
+    part alone. While one micro-batch computes, the next ones decode in threads. Threads may call it side by side, each with
+    a part of its own: `at_once` of them run models at a time, the others decode, pack, or are outside of it. A runner that
+    sends one part more than that in never lets a model wait for another thing.
     """
 
-    def __init__(self, settings: BuildSettings, vocabulary: Vocabulary, fingerprint: str):
+    def __init__(
+        self,
+        settings: BuildSettings,
+        vocabulary: Vocabulary,
+        fingerprint: str,
+        decode_threads: int = 1,
+        at_once: int = 1,
+    ):
         torch.set_num_threads(settings.threads)
         self._settings = settings
         self._vocabulary = vocabulary
@@ -74,6 +86,8 @@ class Annotator:
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teachers.load(settings.teacher)
         self._aligner = Aligner(vocabulary.embeddings, settings.align)
+        self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
+        self._turn = threading.Semaphore(at_once)
 
     def __call__(self, samples: list[dict[str, Any]], rejects: Rejects) -> list[dict[str, Any]]:
         """Every sample comes back annotated or becomes a reject row."""
@@ -84,19 +98,19 @@ class Annotator:
         return annotated
 
     def _decoded(self, samples: list[dict[str, Any]], rejects: Rejects) -> Iterator[list[Decoded]]:
-        """Micro-batches with their pixels, decoded ahead in `decode_threads` threads."""
-        chunks = _chunks(samples, self._settings.teacher.batch_images)
+        """Micro-batches with their pixels, `AHEAD` of them decoded before they are asked for."""
         waiting: deque[list[tuple[dict[str, Any], Future[Decoded]]]] = deque()
-        with ThreadPoolExecutor(self._settings.decode_threads) as pool:
-            try:
-                for chunk in chunks:
-                    waiting.append([(s, pool.submit(self._decode, s)) for s in chunk])
-                    if len(waiting) > AHEAD:
-                        yield _surviving(waiting.popleft(), rejects)
-                while waiting:
+        try:
+            for chunk in _chunks(samples, self._settings.teacher.batch_images):
+                waiting.append([(s, self._decoders.submit(self._decode, s)) for s in chunk])
+                if len(waiting) > AHEAD:
                     yield _surviving(waiting.popleft(), rejects)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            while waiting:
+                yield _surviving(waiting.popleft(), rejects)
+        finally:
+            for chunk in waiting:
+                for _, future in chunk:
+                    future.cancel()
 
     def _decode(self, row: dict[str, Any]) -> Decoded:
         pixels, extension = decode(row["image"], self._settings.source.max_pixels)
@@ -105,7 +119,8 @@ class Annotator:
     def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:
         """A micro-batch through the models. If they raise, each of its samples alone, so that one costs only itself."""
         try:
-            work = self._embed(decoded)
+            with self._turn:
+                work = self._embed(decoded)
         except Exception as e:
             if len(decoded) > 1:
                 return [row for one in decoded for row in self._annotate([one], rejects)]

@@ -28,6 +28,9 @@ class Job:
     out: the dataset to write. identity: the hashes of `fingerprint` and `pool`. claim: the token of the claim under
     which it is written. source_root: where the input's locations begin. dataset: the dataset that is relabelled, None in a
     build. options: of a stage that is not in `BUILD` or `RELABEL`.
+
+    What a runner fills in for the process where the stages live: at_once: parts whose models may run at the same time in it;
+    decode_threads: that decode images for each of them.
     """
 
     settings: BuildSettings
@@ -37,6 +40,8 @@ class Job:
     source_root: str | None = None
     dataset: str | None = None
     options: Any = None
+    at_once: int = 1
+    decode_threads: int = 1
 
     @property
     def layout(self) -> Layout:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.devices import resolve_device
+from pipeline.devices import resolve_device, to_device
 from pipeline.teachers.batching import ahead, groups_by_size, halving
 from pipeline.teachers.preprocess import Preprocess, crops, resize
 from pipeline.teachers.region_encoder import RegionEncoder
@@ -32,7 +32,7 @@ class Hardware:
 
     def batch(self, pixels: list[np.ndarray], preprocess: Preprocess) -> torch.Tensor:
         """uint8 [H, W, 3] of one size -> the tower's input [B, 3, H, W]."""
-        stacked = torch.from_numpy(np.stack(pixels)).to(self.device, non_blocking=True)
+        stacked = to_device(np.stack(pixels), self.device)
         return preprocess.normalise(stacked).contiguous(memory_format=self.layout)
 
     def autocast(self) -> AbstractContextManager:
@@ -73,16 +73,28 @@ class Tower:
             pairs = list(zip(pixels, [boxes_xyxy_norm[index] for index in group], strict=True))
             for index, embeddings in zip(group, halving(self._pass, pairs), strict=True):
                 out[index] = embeddings
-        return out
+        return on_cpu(out)
 
     @torch.inference_mode()
     def _pass(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[torch.Tensor]:
-        """One pass over images of one size."""
+        """One pass over images of one size; what it returns lies on the device."""
         batch = self.hardware.batch([pixels for pixels, _ in pairs], self.preprocess)
-        boxes = [torch.as_tensor(boxes, dtype=torch.float32).to(batch.device) for _, boxes in pairs]
+        sizes = [len(boxes) for _, boxes in pairs]
+        together = np.concatenate([boxes for _, boxes in pairs]).astype(np.float32, copy=False)
+        boxes = list(to_device(together, batch.device).split(sizes))
         with self.hardware.autocast():
             embeddings = self.encoder(batch, boxes)
-        return list(embeddings.float().cpu().split([len(b) for b in boxes]))
+        return list(embeddings.float().split(sizes))
+
+
+def on_cpu(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors [R_i, D] on the CPU; those of a device come in one copy, for which the program waits once."""
+    away = [i for i, tensor in enumerate(tensors) if tensor.device.type != "cpu"]
+    if away:
+        together = torch.cat([tensors[i] for i in away]).cpu()
+        for i, tensor in zip(away, together.split([len(tensors[i]) for i in away]), strict=True):
+            tensors[i] = tensor
+    return tensors
 
 
 class CropTower:

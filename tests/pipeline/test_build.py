@@ -117,7 +117,7 @@ class _Interrupted(LocalRunner):
             yield row
 
 
-@pytest.mark.parity(43)
+@pytest.mark.parity(42, 43)
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_an_interrupted_build_resumes_to_the_same_bytes(tmp_path, source, after, caplog):
     build(worlds.settings(tmp_path / "whole", source), LocalRunner())
