@@ -20,7 +20,8 @@ def export(dataset: Dataset, form: str, out: str, images: bool = False) -> dict[
 
     images: also the original images, as `images/<key>.<ext>`, which is the name that every format calls them by.
     `n_samples` and `n_pairs` of the record are what was written; `n_left_out` are pairs that the format has no place for.
-    Raises ValueError for an unknown format, a folder that holds anything, a damaged shard, and counts that are not the manifest's.
+    Raises ValueError for an unknown format, a folder that holds anything, a damaged shard, and counts that are not the
+    manifest's.
     """
     if form not in FORMATS:
         raise ValueError(f"format: must be one of {', '.join(FORMATS)}, not '{form}'")

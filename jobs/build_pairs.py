@@ -19,7 +19,7 @@ from jobs.outcome import outcome
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:
-    from pipeline.build import Runner
+    from pipeline.runner import Runner
 
 
 def main(argv: list[str] | None = None) -> int:

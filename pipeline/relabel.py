@@ -20,11 +20,11 @@ import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
 from pipeline import fingerprint, teachers
-from pipeline.build import Runner, embed, run_parts
 from pipeline.dataset import Dataset, check_format, claim, concepts
 from pipeline.dataset.finish import finish, missing_parts, parts_to_do
 from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
 from pipeline.dataset.plan import Plan
+from pipeline.runner import Runner, embed, run_parts
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:

@@ -41,9 +41,7 @@ class LocalRunner:
         self._processes = processes or os.cpu_count() or 1
         self._stages: Stages = {}
 
-    def map(
-        self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False
-    ) -> Iterator[Any]:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False) -> Iterator[Any]:
         if not slow or self._processes == 1:
             yield from map(function, items)
             return

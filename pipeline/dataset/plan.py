@@ -22,7 +22,6 @@ import storage
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
 
-
 #: Rows of a row group of the plan's tables.
 ROW_GROUP = 1 << 16
 
@@ -82,7 +81,9 @@ class Parts(Sequence[Part]):
     def units(self) -> dict[int, str]:
         """The units that the parts are of, and the sha256 of each unit's index."""
         found = self.table.select(["unit", "index_sha256"]).group_by(["unit", "index_sha256"]).aggregate([])
-        return dict(zip(found.column("unit").to_pylist(), found.column("index_sha256").to_pylist(), strict=True))
+        return dict(
+            zip(found.column("unit").to_pylist(), found.column("index_sha256").to_pylist(), strict=True)
+        )
 
     @property
     def names(self) -> list[str]:

@@ -64,7 +64,9 @@ def test_verify_starts_without_the_heavy_libraries(tmp_path):
     build(built, LocalRunner())
     said = start("jobs.cli", "verify", built.out)
     assert said["code"] == 0
-    assert set(said["heavy"]) <= {"pandas"}  # Arrow looks for it on its own whenever it makes an array of a list
+    assert set(said["heavy"]) <= {
+        "pandas"
+    }  # Arrow looks for it on its own whenever it makes an array of a list
 
 
 def test_the_public_names_are_imported_lazily():
