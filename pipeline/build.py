@@ -54,6 +54,7 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     started = time.time()
     layout = Layout(storage.location(settings.out, "out", write=True))
     source = sources.load(settings.source)
+    source.check()
     components = fingerprint.components(settings, source)
     with claim.held(layout) as token:
         claim.settle(layout, components, settings)

@@ -90,14 +90,18 @@ def heal_units(
     settings: BuildSettings, source: Source, plan: Plan, parts: Parts, run: Map, resumed: bool = False
 ) -> None:
     """Indexes anew every unit of these parts whose index is missing or damaged or, in a resumed build, whose file has
-    another entity tag or time than when it was planned. Raises ValueError if the input changed, and leaves the plan."""
-    wanted = parts.units()
+    another entity tag or time than when it was planned. Raises ValueError if the input changed, and leaves the plan.
+
+    recheck bytes: an index that no part to do needs is looked at too, since `verify` would miss it.
+    """
+    needed = parts.units()
+    wanted = plan.parts.units() if settings.recheck == "bytes" and resumed else needed
     damaged = [unit for unit, bad in run(partial(_is_damaged, plan.layout), wanted.items()) if bad]
-    units = source.units() if damaged or (resumed and wanted) else []
+    units = source.units() if damaged or (resumed and needed) else []
     was = plan.units.column("version").to_pylist()
     touched = []
     if resumed and not settings.source.limit:
-        touched = [n for n in wanted if n not in damaged and n < len(units) and units[n].version != was[n]]
+        touched = [n for n in needed if n not in damaged and n < len(units) and units[n].version != was[n]]
     if not damaged and not touched:
         return
     log.warning(

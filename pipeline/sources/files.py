@@ -85,8 +85,9 @@ class Files:
 
 def check_folder(root: str, key: str) -> None:
     """FileNotFoundError if a folder cannot be reached now. Web servers are not asked: they need not list folders."""
-    if root and storage.protocol(root) not in _WEB and not storage.exists(root):
-        raise FileNotFoundError(f"{key}: {storage.redacted(root)} is not there (is it mounted?)")
+    if root and storage.protocol(root) not in _WEB and not storage.is_folder(root):
+        what = "is a file; a folder is needed" if storage.exists(root) else "is not there (is it mounted?)"
+        raise FileNotFoundError(f"{key}: {storage.redacted(root)} {what}")
 
 
 def files_identity(units: Iterable[Unit]) -> dict[str, Any]:

@@ -74,10 +74,10 @@ def ended(
 
 def coco(root: Path, *more: str) -> list[str]:
     folder = root / "input"
-    return [
-        *PLAIN, "--source.kind=coco", f"--source.images={folder}/images",
-        f"--source.captions={folder}/captions.json", *more,
+    given = [] if any(a.startswith("--source.urls") for a in more) else [
+        "--source.kind=coco", f"--source.images={folder}/images", f"--source.captions={folder}/captions.json",
     ]  # fmt: skip
+    return [*PLAIN, *given, *more]
 
 
 def _file(path: Path, data: bytes = b"nothing of use") -> Path:
@@ -190,10 +190,10 @@ def _harm(path: Path, how: str) -> None:
 
 
 def _files_of_a_dataset(root: Path) -> list[str]:
-    """One file of each kind."""
+    """One file of each kind that something reads once the build is through (the pool stands for `plan/counts`)."""
     kinds: dict[str, str] = {}
     for path in sorted(root.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.parent.name not in ("counts", "units"):
             name = str(path.relative_to(root))
             kinds.setdefault(
                 name if name.count("/") < 2 and "-" not in name else str(Path(name).parent), name
@@ -204,12 +204,13 @@ def _files_of_a_dataset(root: Path) -> list[str]:
 @pytest.mark.parametrize("how", DAMAGES)
 def test_whatever_file_of_a_dataset_is_damaged_no_reader_ends_in_a_traceback(how, made, tmp_path, capsys):
     names = _files_of_a_dataset(made / "out")
-    assert len(names) >= 15
+    assert len(names) >= 12
     for name in names:
         dataset = tmp_path / "d"
         shutil.copytree(made / "out", dataset)
         _harm(dataset / name, how)
-        assert cli.main(["verify", str(dataset)]) == 1, f"{name} {how}: verify says that all is well"
+        code = cli.main(["verify", str(dataset)])
+        assert code == 1 or (code == 2 and how == "folder"), f"{name} {how}: verify says {code}"
         printed = capsys.readouterr()
         assert "\x1b" not in printed.out
         assert all(len(line) < 600 for line in printed.out.splitlines()), name
@@ -244,7 +245,7 @@ def test_the_same_command_mends_a_damaged_dataset_or_says_in_a_line_why_not(how,
         error = capsys.readouterr().err
         assert code in (0, 1, 2), name
         assert len(error.splitlines()) <= 3, (name, error)
-        if code == 0:
+        if code == 0 and how != "folder":
             assert cli.main(["verify", str(dataset)]) == 0, (name, how, capsys.readouterr().out)
         shutil.rmtree(dataset)
 
@@ -257,9 +258,9 @@ OTHERS: dict[str, tuple[Main, list[str], str]] = {
     "view of minus one": (cli.main, ["view", "{d}", "--n", "-1", "--out", "{t}/p.png"], "n"),
     "report into nowhere": (cli.main, ["report", "{d}", "--out", "{file}/r.html"], "file.bin"),
     "report of minus one": (cli.main, ["report", "{d}", "--shards", "-1", "--out", "{t}/r.html"], "shards"),
-    "pool of nothing": (cli.main, ["pool", "show", "{t}"], "concepts"),
+    "pool of nothing": (cli.main, ["pool", "show", "{t}"], "no concept pool"),
     "pool of a file": (cli.main, ["pool", "show", "{file}"], "file.bin"),
-    "diff with nothing": (cli.main, ["pool", "diff", "{d}/concept_pool", "{t}"], "concepts"),
+    "diff with nothing": (cli.main, ["pool", "diff", "{d}/concept_pool", "{t}"], "no concept pool"),
     "no command": (cli.main, [], "COMMAND"),
     "an unknown command": (cli.main, ["magic"], "magic"),
     "relabel of nothing": (relabel.main, ["{t}/none", "--out", "{t}/x"], "none"),
