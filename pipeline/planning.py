@@ -37,8 +37,10 @@ EVERY_S = 10.0
 
 
 class Map(Protocol):
-    """How a runner does many things: `function` of every item, results in order, some at once. slow: an item takes seconds of
-    a CPU, so that processes pay."""
+    """How a runner does many things: `function` of every item, results in order, some at once.
+
+    slow: an item takes seconds of a CPU, so that processes pay.
+    """
 
     def __call__(
         self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False
@@ -159,7 +161,9 @@ def _problems(layout: Layout, unit: int) -> tuple[int, dict[str, tuple[int, str]
 
 
 def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map) -> list[Indexed]:
-    there = sorted(int(name.split(".")[0]) for name in storage.names(layout.unit_records) if name[0].isdigit())
+    there = sorted(
+        int(name.split(".")[0]) for name in storage.names(layout.unit_records) if name[0].isdigit()
+    )
     known = run(partial(_read_record, layout), [n for n in there if n < len(units)])
     found = {number: Indexed.of(record) for number, record in known if record is not None}
     if found:

@@ -35,7 +35,8 @@ log = logging.getLogger("regionpairs")
 #: Settings that may differ from the dataset's own. Whatever else is asked for needs a build.
 CHANGEABLE = (
     "out", "align.", "corpus.", "pool.templates", "pool.ensemble", "pool.path", "workers", "threads", "decode_threads",
-    "cpus_per_worker", "gpus_per_worker", "no_progress_s", "reject_budget", "damage_budget", "recheck", "runtime", "teacher.device",
+    "cpus_per_worker", "gpus_per_worker", "no_progress_s", "reject_budget", "damage_budget", "recheck", "runtime",
+    "teacher.device",
 )  # fmt: skip
 
 
@@ -124,9 +125,7 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
         )
     plan = Plan.read(source)
     if missing := missing_parts(plan, runner.map):
-        raise NotRelabelable(
-            f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing"
-        )
+        raise NotRelabelable(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
     changes = claim.differences(was, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:
         raise NotRelabelable("this needs a build, not new labels: " + "; ".join(other))

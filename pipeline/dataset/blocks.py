@@ -158,7 +158,9 @@ def add_up(layout: Layout, identity: dict[str, str], block: Block) -> Sums:
         totals.update({name: row[name] for name in TOTALS})
         seconds.update(row["seconds"])
     rejects = [reject for row in rows for reject in row["rejects"]]
-    return Sums("", len(shards), totals, seconds, by_reason(rejects), rows_table(rows), rejects_table(rejects))
+    return Sums(
+        "", len(shards), totals, seconds, by_reason(rejects), rows_table(rows), rejects_table(rejects)
+    )
 
 
 def _row_fault(name: str, n_samples: int, row: dict[str, Any] | None, identity: dict[str, str]) -> str:

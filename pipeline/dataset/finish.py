@@ -59,8 +59,7 @@ def parts_to_do(settings: BuildSettings, plan: Plan, identity: dict[str, str], r
 def missing_parts(plan: Plan, run: Map) -> int:
     """How many parts of the plan have no manifest row."""
     return sum(
-        there.count(False)
-        for _, there in run(partial(blocks.with_row, plan.layout), blocks.of(plan.parts))
+        there.count(False) for _, there in run(partial(blocks.with_row, plan.layout), blocks.of(plan.parts))
     )
 
 
@@ -159,4 +158,5 @@ class Table:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._writer.close()
         self._file.close()

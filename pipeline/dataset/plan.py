@@ -22,7 +22,6 @@ import storage
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
 
-
 #: Rows of a row group of the plan's tables.
 ROW_GROUP = 1 << 16
 
@@ -79,10 +78,19 @@ class Parts(Sequence[Part]):
         """Some of the parts, by position (ints, rising). All of them cost no memory."""
         return self if len(rows) == len(self) else Parts(self.table.take(pa.array(rows, pa.int64())))
 
+    def has(self, name: str) -> bool:
+        """Whether there is a part of this name, where the parts are all those of a plan: by its number."""
+        number = name.partition("-")[0]
+        if not number.isdecimal() or int(number) >= len(self):
+            return False
+        return bool(self.table.column("name")[int(number)].as_py() == name)
+
     def units(self) -> dict[int, str]:
         """The units that the parts are of, and the sha256 of each unit's index."""
         found = self.table.select(["unit", "index_sha256"]).group_by(["unit", "index_sha256"]).aggregate([])
-        return dict(zip(found.column("unit").to_pylist(), found.column("index_sha256").to_pylist(), strict=True))
+        return dict(
+            zip(found.column("unit").to_pylist(), found.column("index_sha256").to_pylist(), strict=True)
+        )
 
     @property
     def names(self) -> list[str]:
