@@ -108,8 +108,8 @@ class Annotator:
             while waiting:
                 yield _surviving(waiting.popleft(), rejects)
         finally:
-            for chunk in waiting:
-                for _, future in chunk:
+            for left in waiting:
+                for _, future in left:
                     future.cancel()
 
     def _decode(self, row: dict[str, Any]) -> Decoded:
