@@ -169,7 +169,7 @@ class Annotator:
             "captions": row["captions"],
             "mentioned": list(row["mentioned"]),
             **self._identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names),
+            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),
         }
         return sample.annotated_row(row["key"], decoded.extension, row["image"], meta, arrays)
 
