@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Settings that say where and how fast, and change no byte.
 RUNTIME_KEYS = (
     "out", "runtime", "reject_budget", "damage_budget", "workers", "decode_threads", "cpus_per_worker",
-    "gpus_per_worker", "no_progress_s", "recheck",
+    "gpus_per_worker", "no_progress_s", "recheck", "report",
 )  # fmt: skip
 #: What of the source's settings counts. Its input is compared by content (`Source.identity`), so that a folder may move.
 SOURCE_KEYS = ("kind", "limit", "max_pixels")
