@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = parse(BuildSettings, argv, description=__doc__ or "", validate=check)
     from pipeline.build import build  # only now: `--help` is to start without the models' libraries
 
-    return outcome("build_pairs.py", lambda: (settings.out, build(settings, runner(settings))))
+    return outcome("build_pairs.py", lambda: (settings, build(settings, runner(settings))))
 
 
 def check(settings: BuildSettings) -> None:

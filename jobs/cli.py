@@ -17,10 +17,20 @@ from jobs.printable import Printable
 from reports import commands as report_commands
 
 
-def verify(dataset: str) -> int:
-    """Re-checks every byte of a dataset against its manifest; prints a line a fault."""
+def verify(dataset: str, repair: bool = False) -> int:
+    """Re-checks every byte of a dataset against its manifest; prints a line a fault.
+
+    repair: removes the damaged parts instead.
+    """
+    from pipeline.dataset import verify as checks
     from pipeline.dataset.verify import verify as faults_of
 
+    if repair:
+        removed = checks.repair(dataset)
+        for part in removed:
+            print(f"removed: part {part}")
+        print(f"{dataset}: {len(removed)} damaged parts removed; the command that built it makes them again")
+        return 0
     n = 0
     for line in faults_of(dataset):
         n += 1
@@ -77,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("verify", help="re-checks every byte of a dataset against its manifest")
     command.set_defaults(run=verify)
     command.add_argument("dataset", help="folder or URL of the dataset")
+    command.add_argument(
+        "--repair", action="store_true", help="removes damaged parts, so that the build makes them again"
+    )
     command = commands.add_parser(
         "view", help="draws samples with their pairs: boxes, concept names, probabilities"
     )

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.failures import failure
 from jobs.printable import Printable, printable
 
+if TYPE_CHECKING:
+    from pipeline.settings import BuildSettings
 
-def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int:
-    """Makes a dataset, with the log on stdout, and prints its report or, on stderr, why there is none.
 
-    make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost, more rejects than the
+def outcome(program: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]]) -> int:
+    """Makes a dataset, with the log on stdout, and prints ten lines about it or, on stderr, why there is none.
+
+    make: returns the dataset's settings and its summary. A page about it lies beside it (`jobs/page.py`). Exit codes: 0 complete; 1 samples lost, more rejects than the
     budget, or a disk or network failed; 2 a setting is wrong or the folder was made with other settings.
     """
     from pipeline.dataset.claim import Refused
@@ -24,7 +27,7 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
     )
     try:
-        out, summary = make()
+        settings, summary = make()
     except Refused as e:
         print(
             "the folder was made with something else; use another one, or the same settings:", file=sys.stderr
@@ -37,7 +40,14 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
         return 1
     except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
         return failure(program, e)
-    print(printable(report(out, summary)))
+    lines = [report(settings.out, summary)]
+    if settings.report:
+        from jobs.page import write_page
+
+        built = bool(summary["last_run"].get("n_parts_built"))
+        if url := write_page(settings.out, anew=built):
+            lines.append(f"report     {url}")
+    print(printable("\n".join(lines)))
     return 0
 
 

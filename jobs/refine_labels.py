@@ -18,6 +18,7 @@ from typing import Any
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
 from jobs.relabel import settings_of
+from pipeline.settings import BuildSettings
 
 #: Where the corpus pass keeps by another rule than the dataset.
 DEFAULTS = ("--align.policy", "corpus", "--align.score", "objectness", "--align.threshold", "0.2")
@@ -30,13 +31,13 @@ def main(argv: list[str] | None = None) -> int:
 
     from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
-    def make() -> tuple[str, dict[str, Any]]:
+    def make() -> tuple[BuildSettings, dict[str, Any]]:
         settings = settings_of(own.dataset, [*DEFAULTS, *rest])
         if settings.align.policy != "corpus":
             raise ValueError(
                 f"align.policy: this job is for corpus; jobs/relabel.py does {settings.align.policy}"
             )
-        return settings.out, relabel(own.dataset, settings, runner(settings))
+        return settings, relabel(own.dataset, settings, runner(settings))
 
     return outcome("refine_labels.py", make)
 

@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> int:
 
     from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
-    def make() -> tuple[str, dict[str, Any]]:
+    def make() -> tuple[BuildSettings, dict[str, Any]]:
         settings = settings_of(own.dataset, [*rest, *(["--pool.path", own.pool] if own.pool else [])])
-        return settings.out, relabel(own.dataset, settings, runner(settings))
+        return settings, relabel(own.dataset, settings, runner(settings))
 
     return outcome("relabel.py", make)
 

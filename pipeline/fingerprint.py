@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Settings that say where and how fast, and change no byte.
 RUNTIME_KEYS = (
     "out", "runtime", "reject_budget", "damage_budget", "workers", "decode_threads", "cpus_per_worker",
-    "gpus_per_worker", "no_progress_s", "recheck",
+    "gpus_per_worker", "no_progress_s", "recheck", "report",
 )  # fmt: skip
 #: What of the source's settings counts. Its input is compared by content (`Source.identity`), so that a folder may move.
 SOURCE_KEYS = ("kind", "limit", "max_pixels")
@@ -49,8 +49,8 @@ CODE = (
     (world, ("",)),
     (pipeline, (
         "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
-        "orientation.py", "ranking.py", "coco.py", "rejects.py", "planning.py", "refine.py", "dataset/records.py",
-        "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+        "orientation.py", "ranking.py", "coco.py", "rejects.py", "mentions.py", "planning.py", "refine.py",
+        "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     )),
 )  # fmt: skip
 

@@ -101,6 +101,7 @@ class BuildSettings:
         gpus_per_worker: GPUs that Ray reserves for an annotator where teacher.device is cuda (runtime: ray)
         no_progress_s: seconds in which no part is done and no worker starts, after which a job on Ray ends and says what it waits for
         recheck: how a resumed build looks at committed shards: bytes (sha256 of every one) | size
+        report: whether the job ends with a page about the dataset, <out>.report.html beside its folder (extra: report)
     """  # noqa: E501 - one line a key: it becomes --help
 
     out: str = "~/regionpairs/demo"
@@ -121,6 +122,7 @@ class BuildSettings:
     gpus_per_worker: float = 1.0
     no_progress_s: float = 1800.0
     recheck: Literal["bytes", "size"] = "bytes"
+    report: bool = True
 
     def __post_init__(self) -> None:
         if not self.out:
