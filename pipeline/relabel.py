@@ -71,7 +71,8 @@ def derive(
     `identity()` where it has one).
     """
     started = time.time()
-    source, layout = Layout(storage.absolute(dataset)), Layout(storage.absolute(settings.out))
+    source = Layout(storage.location(dataset, "dataset"))
+    layout = Layout(storage.location(settings.out, "out", write=True))
     was = _relabelable(source, layout, settings, runner)
     pool = (
         Layout(storage.absolute(dataset)).pool

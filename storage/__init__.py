@@ -42,6 +42,7 @@ from storage.location import (
     protocol,
     redacted,
     redacted_text,
+    redacted_values,
     relative,
 )
 from storage.many import names, sizes
@@ -90,6 +91,7 @@ __all__ = [
     "read_text",
     "redacted",
     "redacted_text",
+    "redacted_values",
     "relative",
     "remove",
     "remove_empty_folders",
