@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from jobs import program
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
 from jobs.relabel import settings_of
@@ -25,7 +26,9 @@ DEFAULTS = ("--align.policy", "corpus", "--align.score", "objectness", "--align.
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    first = argparse.ArgumentParser(
+        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     own, rest = first.parse_known_args(argv)
 

@@ -36,7 +36,14 @@ def reference(tmp_path_factory):
 
 
 def same(a: Path, b: Path) -> None:
-    for pattern in ("shards/*", "index/*", "*.parquet", "concept_pool/*", "plan/parts.parquet", "plan/index/*"):
+    for pattern in (
+        "shards/*",
+        "index/*",
+        "*.parquet",
+        "concept_pool/*",
+        "plan/parts.parquet",
+        "plan/index/*",
+    ):
         assert worlds.hashes(a, pattern) == worlds.hashes(b, pattern), pattern
     assert list(verify(str(b))) == []
 
