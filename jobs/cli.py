@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 from exports import commands as export_commands
-from jobs import pool_commands
+from jobs import pool_commands, removal_commands
 from jobs.printable import Printable
 from reports import commands as report_commands
 
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     report_commands.add_to(commands)
     export_commands.add_to(commands)
+    removal_commands.add_to(commands)
     pool = commands.add_parser("pool", help="looks into concept pools: show, search, diff")
     pool_commands.add_to(pool.add_subparsers(required=True, metavar="COMMAND"))
     return parser

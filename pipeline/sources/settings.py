@@ -39,6 +39,7 @@ class SourceSettings:
         count: number of scenes (kind: shapes)
         seed: seed of the scenes (kind: shapes)
         size: side of a scene in pixels (kind: shapes)
+        block_list: file with a source key, sample key or image's sha256 a line; such samples are rejected as `blocked`
         max_pixels: an image with more pixels is rejected, as a decompression bomb
         options: whatever a kind of an installed package takes besides (a mapping); our own kinds take none
     """
@@ -52,6 +53,7 @@ class SourceSettings:
     count: int = 256
     seed: int = 0
     size: int = 160
+    block_list: str | None = None
     max_pixels: int = 100_000_000
     options: dict[str, Any] = field(default_factory=dict)
 
