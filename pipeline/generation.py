@@ -39,7 +39,7 @@ def make(
     from pipeline.stages.chain import Job
 
     started = time.time()
-    layout = Layout(storage.absolute(settings.out))
+    layout = Layout(storage.location(settings.out, "out", write=True))
     components = json.loads(json.dumps(components))
     with claim.held(layout) as token:
         claim.settle(layout, components, settings)

@@ -65,7 +65,10 @@ class Progress:
             self._said = now
             for name, stage in self.stages().items():
                 log.info("stage %s: %s", name, ", ".join(f"{k} {v}" for k, v in stage.items()))
-        check_budgets(self._settings, self._reasons, self._n_samples)
+        if (
+            self._done < self._n_parts
+        ):  # behind the last part `finish` checks, once the tables say what was rejected
+            check_budgets(self._settings, self._reasons, self._n_samples)
 
     def stages(self) -> dict[str, dict[str, float]]:
         """Stage -> images/s of one of its workers while it works, and seconds of work; of a runner that knows, its workers,

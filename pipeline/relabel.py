@@ -69,7 +69,8 @@ def derive(
     name, options: which stages these are and what they were given; both are in the fingerprint (options as JSON, by its
     `identity()` where it has one).
     """
-    source, layout = Layout(storage.absolute(dataset)), Layout(storage.absolute(settings.out))
+    source = Layout(storage.location(dataset, "dataset"))
+    layout = Layout(storage.location(settings.out, "out", write=True))
     was = _relabelable(source, layout, settings, runner)
     pool = (
         Layout(storage.absolute(dataset)).pool

@@ -32,7 +32,7 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
 
     opened = Dataset.open(dataset)
     source = opened.layout
-    if storage.absolute(settings.out) == source.url:
+    if storage.location(settings.out, "out", write=True) == source.url:
         raise ValueError("out: a removal needs a folder of its own, beside the dataset")
     plan = Plan.read(source)
     if missing := missing_parts(plan, runner.map):

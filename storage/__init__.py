@@ -43,6 +43,7 @@ from storage.location import (
     protocol,
     redacted,
     redacted_text,
+    redacted_values,
     relative,
 )
 from storage.many import names, sizes
@@ -92,6 +93,7 @@ __all__ = [
     "read_text",
     "redacted",
     "redacted_text",
+    "redacted_values",
     "relative",
     "remove",
     "remove_empty_folders",

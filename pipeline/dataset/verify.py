@@ -78,7 +78,7 @@ def _pool_faults(layout: Layout) -> Iterator[str]:
         yield "missing: the concept pool (concept_pool/embeddings.json)"
         return
     except (ValueError, KeyError, TypeError) as e:
-        yield f"damaged: concept_pool/embeddings.json: {e!r}"
+        yield f"damaged: concept_pool/embeddings.json: {type(e).__name__}: {str(e)[:200]}"
         return
     for name in changed:
         yield f"damaged: concept_pool/{name}: missing, or its sha256 is not the one in embeddings.json"
@@ -206,7 +206,7 @@ def _summary_faults(layout: Layout, totals: Counter[str]) -> Iterator[str]:
         yield f"missing: {name} (the build has not finished)"
         return
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        yield f"damaged: {name}: {e!r}"
+        yield f"damaged: {name}: {type(e).__name__}: {str(e)[:200]}"
         return
     if wrong:
         yield f"damaged: {name}: its {', '.join(wrong)} are not those of the rows"

@@ -1,0 +1,29 @@
+"""`regionpairs completion SHELL`: a script that completes commands and every key of every job.
+
+By shtab: the script is made once and runs without Python, so a tab costs nothing. (argcomplete starts the program at every
+tab.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Shells that shtab knows.
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def add_to(commands: Any) -> None:
+    """The command, as a parser of `commands` (argparse's subparsers); it sets `run` to its function."""
+    command = commands.add_parser("completion", help="prints a script that completes commands and keys")
+    command.set_defaults(run=completion)
+    command.add_argument("shell", choices=SHELLS, help="whose script")
+
+
+def completion(shell: str) -> int:
+    """Prints the script; `docs/cli.md` says where it goes."""
+    import shtab
+
+    from jobs.cli import parser
+
+    print(shtab.complete(parser(keys=True), shell))
+    return 0
