@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.dataset.blocks import TOTALS, by_reason
+from pipeline.rejects import WANTED
 from pipeline.settings import BuildSettings
 
 log = logging.getLogger("regionpairs")
@@ -99,8 +100,12 @@ class Progress:
 
 
 def check_budgets(settings: BuildSettings, reasons: Counter[str], n_samples: int) -> None:
-    """Raises Incomplete if more samples are rejected, or lost in damaged files, than the settings allow."""
+    """Raises Incomplete if more samples are rejected, or lost in damaged files, than the settings allow.
+
+    Samples that somebody asked to leave out (`rejects.WANTED`) are no loss.
+    """
     where = "the reasons are in rejects.parquet or, before the end, in manifest/*.json"
+    reasons = Counter({reason: n for reason, n in reasons.items() if reason not in WANTED})
     listed = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common(5))
     if sum(reasons.values()) > settings.reject_budget * n_samples:
         raise Incomplete(
