@@ -49,7 +49,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="smaller numbers: under 50 s on 2 idle cores")
     parser.add_argument("--only", help="one of: parts, memory, linear, hungry, ray")
     parser.add_argument("--folder", help="where to write (default: memory, if there is room, else temporary)")
@@ -120,7 +122,8 @@ def _built_and_resumed(out: Path, n: int) -> tuple[float, float]:
         started = time.perf_counter()
         summary = builds.build(settings, LocalRunner())
         seconds.append(time.perf_counter() - started)
-    assert summary["n_samples"] == n and summary["last_run"]["n_parts_built"] == 0
+    assert summary["n_samples"] == n
+    assert summary["last_run"]["n_parts_built"] == 0
     return seconds[0], seconds[1]
 
 

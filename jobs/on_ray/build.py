@@ -91,7 +91,7 @@ def _pool(stage: Any, position: int, n_stages: int, job: Job, n_parts: int) -> P
         least, most = 0, workers
         job = replace(job, decode_threads=settings.decode_threads or max(1, int(resources["CPU"])))
     concurrency = 1 if position in (0, n_stages - 1) else FLIGHT
-    actor = ray.remote(
+    actor: Any = ray.remote(  # type: ignore[call-overload]
         num_cpus=resources["CPU"],
         num_gpus=resources.get("GPU") or None,
         max_restarts=0,
@@ -160,7 +160,9 @@ def cpus_of(settings: BuildSettings) -> float:
     """CPUs an annotator reserves: as set; else, with a GPU, its share of a GPU node's CPUs but one, for decoding."""
     if settings.cpus_per_worker or not (gpus := gpus_of(settings)):
         return settings.cpus_per_worker or COMPUTE_CPUS
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
+    nodes = [
+        node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) > 0
+    ]
     return max(1.0, min((int((n.get("CPU", 1) - 1) * gpus / n["GPU"]) for n in nodes), default=1))
 
 

@@ -59,7 +59,13 @@ class Pool:
     """
 
     def __init__(
-        self, name: str, start: Callable[[], Any], resources: dict[str, float], least: int, most: int, flight: int
+        self,
+        name: str,
+        start: Callable[[], Any],
+        resources: dict[str, float],
+        least: int,
+        most: int,
+        flight: int,
     ):
         self.name, self.resources, self.flight = name, resources, flight
         self.least, self.most = least, max(least, most)
@@ -151,13 +157,13 @@ class Pipeline:
 
     @property
     def room(self) -> int:
-        """Parts that may be on their way: what the middle's workers have and may have next, and one a worker beside them."""
+        """Parts that may be on their way: what the middle's workers have and may have next, and one a worker besides."""
         middle = self.pools[self._middle]
         others = sum(len(pool.workers) for pool in self.pools if pool is not middle)
         return max(2, (middle.flight + 1) * max(1, middle.n_ready) + others)
 
     def run(self, items: Iterator[Any], n_items: int) -> Iterator[tuple[Any, Any, str]]:
-        """Yields (item, what the last stage gave, "") as each is done, or (item, None, why) for one that lost its workers too
+        """Yields (item, what the last stage gave, "") as each is done, or (item, None, why) for one that lost workers too
         often. Raises Broken."""
         left = n_items
         try:
@@ -182,7 +188,7 @@ class Pipeline:
             self._n_live += 1
 
     def _resize(self, left: int) -> None:
-        """The middle has as many workers as there are parts for; those before it grow while it starves, those behind it while
+        """The middle has as many workers as there are parts for; those before it grow while it starves, those behind while
         parts pile up."""
         middle = self.pools[self._middle]
         for position, pool in enumerate(self.pools):
@@ -227,9 +233,15 @@ class Pipeline:
             if not _is_alive(worker.actor):
                 pool.lose(worker)
             item.tries += 1
-            log.warning("stage %s lost a worker or its input (%s); its part starts again", pool.name, _last_line(e))
+            log.warning(
+                "stage %s lost a worker or its input (%s); its part starts again", pool.name, _last_line(e)
+            )
             if item.tries >= TRIES:
-                yield item.start, None, f"lost its worker {TRIES} times, last in stage {pool.name}: {_last_line(e)}"
+                yield (
+                    item.start,
+                    None,
+                    f"lost its worker {TRIES} times, last in stage {pool.name}: {_last_line(e)}",
+                )
                 return
             item.stage, item.data = 0, item.start
         self.pools[item.stage].queue.append(item)
@@ -238,7 +250,9 @@ class Pipeline:
         """Says what is waited for, and gives up after a time."""
         now = time.monotonic()
         waited = now - self._moved
-        if waited < min(SAY_S, self._no_progress_s) or now - max(self._said, self._moved) < min(SAY_S, self._no_progress_s):
+        if waited < min(SAY_S, self._no_progress_s) or now - max(self._said, self._moved) < min(
+            SAY_S, self._no_progress_s
+        ):
             return
         self._said = now
         text = "; ".join(self._needs()) or "every stage has workers, and none of them is done with its part"

@@ -1,8 +1,8 @@
 """A folder of images whose captions lie beside them, or in a table of file names.
 
 Three forms, told apart by what is there: `source.captions` names a table (.csv, .tsv, .jsonl, .parquet); else files
-`metadata.*` in the folder are tables (Hugging Face's imagefolder); else each image has a `.txt`, `.caption` or `.json` of its own name
-(img2dataset's files output).
+`metadata.*` in the folder are tables (Hugging Face's imagefolder); else each image has a `.txt`, `.caption` or `.json`
+of its own name (img2dataset's files output).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class FolderSource:
         stem, place = name.rpartition(".")[0], f"{folder}/" if folder else ""
         text = next((stem + s for s in TEXTS if stem + s in sizes), None)
         document = stem + DOCUMENT if stem + DOCUMENT in sizes else None
-        found = [n and storage.read_bytes(self._images.url(place + n)) for n in (text, document)]
+        found = [storage.read_bytes(self._images.url(place + n)) if n else None for n in (text, document)]
         captions, readable = captions_of_members(found[0], found[1], self._columns.caption)
         problem = ""
         if text is None and document is None:
