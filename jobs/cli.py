@@ -69,7 +69,7 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     export_commands.add_to(commands)
     removal_commands.add_to(commands)
     doctor.add_to(commands)
-    completion.add_to(commands)
+    completion.add_to(commands, lambda: parser(keys=True))
     return whole
 
 

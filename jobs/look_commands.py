@@ -47,7 +47,10 @@ def _of_dataset(commands: Any, name: str, run: Any, summary: str) -> Any:
 
 
 def verify(dataset: str, as_json: bool, repair: bool = False) -> int:
-    """Re-checks every byte of a dataset against its manifest; prints a line a fault. repair: removes damaged parts instead."""
+    """Re-checks every byte of a dataset against its manifest; prints a line a fault.
+
+    repair: removes damaged parts instead.
+    """
     from pipeline.dataset import verify as checks
     from pipeline.dataset.verify import verify as faults_of
 
