@@ -68,7 +68,7 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     report_commands.add_to(commands)
     export_commands.add_to(commands)
     doctor.add_to(commands)
-    completion.add_to(commands)
+    completion.add_to(commands, lambda: parser(keys=True))
     return whole
 
 

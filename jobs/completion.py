@@ -6,24 +6,28 @@ tab.)
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 #: Shells that shtab knows.
 SHELLS = ("bash", "zsh", "tcsh")
 
 
-def add_to(commands: Any) -> None:
-    """The command, as a parser of `commands` (argparse's subparsers); it sets `run` to its function."""
+def add_to(commands: Any, whole: Callable[[], argparse.ArgumentParser]) -> None:
+    """The command, as a parser of `commands` (argparse's subparsers); it sets `run` to its function.
+
+    whole: makes the parser that is completed, with every key.
+    """
     command = commands.add_parser("completion", help="prints a script that completes commands and keys")
-    command.set_defaults(run=completion)
+    command.set_defaults(run=partial(completion, whole))
     command.add_argument("shell", choices=SHELLS, help="whose script")
 
 
-def completion(shell: str) -> int:
+def completion(whole: Callable[[], argparse.ArgumentParser], shell: str) -> int:
     """Prints the script; `docs/cli.md` says where it goes."""
     import shtab
 
-    from jobs.cli import parser
-
-    print(shtab.complete(parser(keys=True), shell))
+    print(shtab.complete(whole(), shell))
     return 0

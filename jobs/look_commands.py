@@ -14,6 +14,9 @@ def add_to(commands: Any) -> None:
     command = _of_dataset(
         commands, "verify", verify, "re-checks every byte of a dataset against its manifest"
     )
+    command.add_argument(
+        "--repair", action="store_true", help="removes damaged parts, so that the build makes them again"
+    )
     add_json(command)
     command = _of_dataset(commands, "view", view, "draws samples with their pairs: boxes, concept names")
     command.add_argument("--out", default="pairs.png", help="picture to write (default: %(default)s)")
@@ -43,12 +46,17 @@ def _of_dataset(commands: Any, name: str, run: Any, summary: str) -> Any:
     return command
 
 
-def verify(dataset: str, as_json: bool) -> int:
-    """Re-checks every byte of a dataset against its manifest; prints a line a fault."""
-    from pipeline.dataset.verify import verify as faults_of
+def verify(dataset: str, repair: bool, as_json: bool) -> int:
+    """Re-checks every byte of a dataset against its manifest; prints a line a fault.
 
+    repair: removes the damaged parts instead.
+    """
+    from pipeline.dataset import verify as checks
+
+    if repair:
+        return _repair(dataset, checks.repair(dataset), as_json)
     faults = []
-    for line in faults_of(dataset):
+    for line in checks.verify(dataset):
         faults.append(line)
         if not as_json:
             print(line)
@@ -61,6 +69,16 @@ def verify(dataset: str, as_json: bool) -> int:
     else:
         print(f"{dataset}: whole, every byte as the manifest says")
     return 1 if faults else 0
+
+
+def _repair(dataset: str, removed: list[str], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"dataset": dataset, "removed": removed}))
+        return 0
+    for part in removed:
+        print(f"removed: part {part}")
+    print(f"{dataset}: {len(removed)} damaged parts removed; the command that built it makes them again")
+    return 0
 
 
 def view(dataset: str, out: str, n: int) -> int:

@@ -63,7 +63,8 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
         identity = fingerprint.identity(components, record)
         log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
         todo = parts_to_do(settings, plan, identity, runner.map)
-        planning.heal_units(settings, source, plan, todo, runner.map)
+        needed = plan.parts if settings.recheck == "bytes" else todo
+        planning.heal_units(settings, source, plan, needed, runner.map)
         job = _job(settings, layout, identity, token, source.root)
         run = run_parts(BUILD, settings, plan, todo, job, runner)
         storage.require_claim(layout.url, token)

@@ -37,8 +37,10 @@ EVERY_S = 10.0
 
 
 class Map(Protocol):
-    """How a runner does many things: `function` of every item, results in order, some at once. slow: an item takes seconds of
-    a CPU, so that processes pay."""
+    """How a runner does many things: `function` of every item, results in order, some at once.
+
+    slow: an item takes seconds of a CPU, so that processes pay.
+    """
 
     def __call__(
         self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False

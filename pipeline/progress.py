@@ -67,8 +67,8 @@ class Progress:
         check_budgets(self._settings, self._reasons, self._n_samples)
 
     def stages(self) -> dict[str, dict[str, float]]:
-        """Stage -> images/s of one of its workers while it works, seconds of work, and, of a runner that knows, its workers,
-        the most there were, the parts that wait for it and the share of the workers' time that was work."""
+        """Stage -> images/s of one of its workers while it works, and seconds of work; of a runner that knows, its workers,
+        the most there were, the parts that wait for it, and the share of the workers' time that was work."""
         wall_s = time.perf_counter() - self._started
         runner = self._stages()
         found: dict[str, dict[str, float]] = {}

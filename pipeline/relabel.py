@@ -35,7 +35,8 @@ log = logging.getLogger("regionpairs")
 #: Settings that may differ from the dataset's own. Whatever else is asked for needs a build.
 CHANGEABLE = (
     "out", "align.", "corpus.", "pool.templates", "pool.ensemble", "pool.path", "workers", "threads", "decode_threads",
-    "cpus_per_worker", "gpus_per_worker", "no_progress_s", "reject_budget", "damage_budget", "recheck", "report", "runtime",
+    "cpus_per_worker", "gpus_per_worker", "no_progress_s", "reject_budget", "damage_budget", "recheck", "report",
+    "runtime",
     "teacher.device",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The plain runner: this process, no Ray. Threads take parts side by side; parsing goes to processes where there is much."""
+"""The plain runner: this process, no Ray. Threads take parts side by side; much parsing goes to processes."""
 
 from __future__ import annotations
 
@@ -34,15 +34,14 @@ TRIED = 2
 class LocalRunner:
     """Stages are built once and shared by the threads; torch and image decoding release the interpreter lock.
 
-    processes: most of them for slow items; 0: one a CPU core.
+    processes: most of them for slow items.
     """
 
-    def __init__(self, processes: int = 0):
-        self._processes = processes or os.cpu_count() or 1
-        self._stages: Stages = {}
+    processes = os.cpu_count() or 1
+    _stages: Stages = {}  # noqa: RUF012 - replaced, never changed
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False) -> Iterator[Any]:
-        if not slow or self._processes == 1:
+        if not slow or self.processes == 1:
             yield from map(function, items)
             return
         rest = iter(items)
@@ -57,16 +56,16 @@ class LocalRunner:
             yield from self._in_processes(function, waiting)
 
     def _in_processes(self, function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
-        """Fresh processes, not forks: this one has threads. Where they cannot start (a program without a main guard, say), the
-        rest is done here."""
+        """Fresh processes, not forks: this one has threads. Where they cannot start (a program without a main guard, say),
+        the rest is done here."""
         n_done = 0
         context = multiprocessing.get_context("spawn")
         flight: deque[Future[Any]] = deque()
         try:
-            with ProcessPoolExecutor(min(self._processes, len(items)), mp_context=context) as pool:
+            with ProcessPoolExecutor(min(self.processes, len(items)), mp_context=context) as pool:
                 for item in items:
                     flight.append(pool.submit(function, item))
-                    if len(flight) > 2 * self._processes:
+                    if len(flight) > 2 * self.processes:
                         yield flight.popleft().result()
                         n_done += 1
                 while flight:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -27,7 +28,7 @@ def sizes(url: str, names: Sequence[str]) -> dict[str, int]:
         found = retried(lambda: [(name, _local_size(join(url, name))) for name in names], url)
     elif len(names) >= FEW and _lists_by_prefix(url):
         wanted = frozenset(names)
-        listed = _by_prefix(url, os.path.commonprefix(list(names)))
+        listed = _by_prefix(url, os.path.commonprefix(list(names)))  # noqa: RUF071 - of characters, not of folders
         found = [(name, n_bytes) for name, n_bytes in listed if name in wanted]
     else:
         found = list(zip(names, map_threads(lambda name: _remote_size(join(url, name)), names), strict=True))
@@ -35,8 +36,9 @@ def sizes(url: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def names(url: str) -> Iterator[str]:
-    """The names of the files and folders directly in a folder, in no order, as the store sends them. Empty if there is no such
-    folder. S3 and local folders are read page by page; of other stores the whole listing is in memory at once.
+    """The names of the files and folders directly in a folder, in no order, as the store sends them; none if there is none.
+
+    S3 and local folders are read page by page; of other stores the whole listing is in memory at once.
     """
     if is_local(url):
         try:
@@ -56,14 +58,9 @@ def names(url: str) -> Iterator[str]:
 
 def _s3_pages(url: str, path: str) -> Iterator[str]:
     bucket, _, prefix = path.partition("/")
-    token: dict[str, Any] = {}
+    token: dict[str, str] = {}
     while True:
-        page = on_remote(
-            url,
-            lambda fs, _, more=token: fs.call_s3(
-                "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **more
-            ),
-        )
+        page = on_remote(url, partial(_page, bucket, prefix, token))
         for found in page.get("Contents", ()):
             if found["Key"] != prefix:
                 yield found["Key"][len(prefix) :]
@@ -72,6 +69,10 @@ def _s3_pages(url: str, path: str) -> Iterator[str]:
         if not page.get("IsTruncated"):
             return
         token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _page(bucket: str, prefix: str, token: dict[str, str], fs: Any, _: str) -> dict[str, Any]:
+    return fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **token)
 
 
 def _local_size(path: str) -> int | None:

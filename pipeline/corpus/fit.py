@@ -29,7 +29,8 @@ class Round:
     """What a round found.
 
     loss: mean of a region. background: share of all targets. agreement: how often an image shows what its captions name
-    better than another image does (0.5: the captions might be anybody's; NaN: there was nothing to compare).
+    better than another image does, among images that are not learned from (0.5: the captions might be anybody's; NaN:
+    there was nothing to compare).
     """
 
     loss: float

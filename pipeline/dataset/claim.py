@@ -72,7 +72,12 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
 
 
 def _plain(document: Any) -> Any:
-    return json.loads(json.dumps(document))
+    """A document of JSON values, without what is secret in its addresses: it is published with the dataset."""
+    if isinstance(document, dict):
+        return {key: _plain(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_plain(value) for value in document]
+    return storage.redacted_text(document) if isinstance(document, str) else document
 
 
 def _fingerprint(layout: Layout) -> Any:

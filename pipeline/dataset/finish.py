@@ -158,4 +158,5 @@ class Table:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._writer.close()
         self._file.close()

@@ -78,6 +78,13 @@ class Parts(Sequence[Part]):
         """Some of the parts, by position (ints, rising). All of them cost no memory."""
         return self if len(rows) == len(self) else Parts(self.table.take(pa.array(rows, pa.int64())))
 
+    def has(self, name: str) -> bool:
+        """Whether there is a part of this name, where the parts are all those of a plan: by its number."""
+        number = name.partition("-")[0]
+        if not number.isdecimal() or int(number) >= len(self):
+            return False
+        return bool(self.table.column("name")[int(number)].as_py() == name)
+
     def units(self) -> dict[int, str]:
         """The units that the parts are of, and the sha256 of each unit's index."""
         found = self.table.select(["unit", "index_sha256"]).group_by(["unit", "index_sha256"]).aggregate([])

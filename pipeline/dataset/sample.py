@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +102,18 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def pair_rows(
-    arrays: Mapping[str, np.ndarray], alignment: Alignment, names: Sequence[str]
+    arrays: Mapping[str, np.ndarray],
+    alignment: Alignment,
+    names: Sequence[str],
+    spans: Iterable[Mapping[str, int]] = (),
 ) -> list[dict[str, Any]]:
-    """The kept regions for human eyes, as the .json member lists them (docs/format.md)."""
+    """The kept regions for human eyes, as the .json member lists them (docs/format.md).
+
+    spans: where the captions name concepts, as `records.SAMPLES` has them.
+    """
+    mentions: dict[int, list[dict[str, int]]] = {}
+    for span in spans:
+        mentions.setdefault(span["concept_id"], []).append({k: span[k] for k in ("caption", "start", "end")})
     rows = []
     for region in np.flatnonzero(alignment.kept):
         rows.append(
@@ -117,6 +126,7 @@ def pair_rows(
                 "score": round(float(alignment.scores[region]), 4),
                 "margin": round(float(alignment.margin[region]), 4),
                 "objectness": round(float(arrays["objectness"][region]), 4),
+                "mentions": mentions.get(int(alignment.topk_ids[region, 0]), []),
             }
         )
     return rows

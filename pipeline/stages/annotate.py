@@ -108,8 +108,8 @@ class Annotator:
             while waiting:
                 yield _surviving(waiting.popleft(), rejects)
         finally:
-            for chunk in waiting:
-                for _, future in chunk:
+            for left in waiting:
+                for _, future in left:
                     future.cancel()
 
     def _decode(self, row: dict[str, Any]) -> Decoded:
@@ -169,7 +169,7 @@ class Annotator:
             "captions": row["captions"],
             "mentioned": list(row["mentioned"]),
             **self._identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names),
+            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),
         }
         return sample.annotated_row(row["key"], decoded.extension, row["image"], meta, arrays)
 

@@ -29,8 +29,8 @@ class Job:
     which it is written. source_root: where the input's locations begin. dataset: the dataset that is relabelled, None in a
     build. options: of a stage that is not in `BUILD` or `RELABEL`.
 
-    What a runner fills in for the process where the stages live: at_once: parts whose models may run at the same time in it;
-    decode_threads: that decode images for each of them.
+    What a runner fills in for the process where the stages live: at_once: parts whose models may run at the same time
+    in it; decode_threads: that decode images for each of them.
     """
 
     settings: BuildSettings

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import storage
-from concept_pool.count import Counts, count_block
+from concept_pool.count import Counts, count_parsed, parse_block, spans_of
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
 from pipeline import sources
@@ -135,15 +135,20 @@ def _write(
 
 
 def _parse(settings: PoolSettings, rows: list[dict[str, Any]]) -> Counts:
-    """Counts of the captions, and the `mentions` of every row. Only samples that may reach a shard are counted: a duplicate
-    or a missing file does not vote."""
+    """Counts of the captions, and `mentions` and `spans` of every row.
+
+    Only samples that may reach a shard are counted: a duplicate or a missing file does not vote.
+    """
     parser = _parser(settings)
     total = Counts(settings.max_examples)
     for block in _cut(rows, BLOCK):
-        counts, mentions = count_block([[] if r["problem"] else r["captions"] for r in block], parser)
+        captions = [[] if r["problem"] else r["captions"] for r in block]
+        parsed = parse_block(captions, parser)
+        counts, mentions = count_parsed(parsed, parser)
         total.merge(counts)
-        for row, names in zip(block, mentions, strict=True):
+        for row, own, image, names in zip(block, captions, parsed, mentions, strict=True):
             row["mentions"] = names
+            row["spans"] = spans_of(own, image, parser)
     return total
 
 
@@ -163,7 +168,7 @@ def _write_table(url: str, table: pa.Table, row_group_size: int | None = None) -
 
 def _content_hash(rows: list[dict[str, Any]]) -> str:
     """12 hex digits over what identifies the samples of a part."""
-    names = [name for name in records.INDEX.names if name != "mentions"]
+    names = [name for name in records.INDEX.names if name not in ("mentions", "spans")]
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps([row[name] for name in names], ensure_ascii=False).encode())

@@ -10,6 +10,7 @@ from pipeline import sources
 from pipeline.dataset import concepts, records
 from pipeline.dataset.plan import part_rows
 from pipeline.images import BadSample
+from pipeline.mentions import concept_spans
 from pipeline.stages.chain import Job, Payload
 
 
@@ -43,4 +44,5 @@ class Read:
             "image": image,
             "captions": row["captions"],
             "mentioned": self._pool.ids_of(row["mentions"]),
+            "spans": concept_spans(self._pool, row["captions"], row["spans"]),
         }

@@ -15,6 +15,7 @@ from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import part_rows
 from pipeline.dataset.sample import SIDE_MEMBERS
 from pipeline.dataset.shards import read_shard
+from pipeline.mentions import concept_spans
 from pipeline.stages.chain import Job, Payload
 
 
@@ -51,19 +52,17 @@ class ReadShard:
         return pa.Table.from_pylist(list(self._samples(payload, data)), self.writes)
 
     def _samples(self, payload: Payload, data: bytes) -> Iterator[dict[str, Any]]:
-        mentioned = self._mentioned(payload)
+        rows = part_rows(self._from, payload.part).to_pylist()
+        planned = {r["source_key"]: r for r in rows if not r["problem"]}
         for key, members in read_shard(data):
             (extension,) = (name for name in members if name not in SIDE_MEMBERS)
+            row = planned[json.loads(members["json"])["source_key"]]
             yield {
                 "key": key,
                 "extension": extension,
                 "image": members[extension],
                 "meta": members["json"].decode(),
                 "arrays": members["npz"],
-                "mentioned": mentioned.get(json.loads(members["json"])["source_key"], []),
+                "mentioned": self._pool.ids_of(row["mentions"]),
+                "spans": concept_spans(self._pool, row["captions"], row["spans"]),
             }
-
-    def _mentioned(self, payload: Payload) -> dict[str, list[int]]:
-        """Source key -> ids of the new pool's concepts that the sample's captions name."""
-        rows = part_rows(self._from, payload.part).to_pylist()
-        return {r["source_key"]: self._pool.ids_of(r["mentions"]) for r in rows if not r["problem"]}
