@@ -78,6 +78,6 @@ def parse(
         built = settings_type(**fields)
         if validate is not None:
             validate(built)
-    except ValueError as e:
+    except (ValueError, TypeError) as e:  # TypeError: a file has a number where a group of settings belongs
         parser.error(str(e))
     return built

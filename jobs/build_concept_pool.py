@@ -46,8 +46,14 @@ class ConceptPoolJob:
 
 
 def build_concept_pool(job: ConceptPoolJob) -> ConceptPool:
-    """Count the concepts of a corpus of captions and write the pool. ValueError where it holds no captions at all."""
-    out = storage.absolute(job.out)
+    """Count the concepts of a corpus of captions and write the pool. ValueError where it holds no captions at all, and
+    where another program writes into the folder."""
+    out = storage.location(job.out, "out", write=True)
+    with storage.Claim.acquire(out, {"program": "regionpairs concept pool"}):
+        return _build(job, out)
+
+
+def _build(job: ConceptPoolJob, out: str) -> ConceptPool:
     parts = sources.load(job.source, captions_only=True).units()
     names = [
         storage.join(out, ".mentions", f"{i:06d}.parquet") if job.caption_index else None

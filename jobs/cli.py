@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 from exports import commands as export_commands
-from jobs import completion, doctor, job_commands, look_commands, pool_commands
+from jobs import completion, doctor, job_commands, look_commands, pool_commands, removal_commands
 from jobs.hints import with_hint
 from jobs.printable import Printable
 from reports import commands as report_commands
@@ -67,6 +67,7 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     look_commands.add_to(commands)
     report_commands.add_to(commands)
     export_commands.add_to(commands)
+    removal_commands.add_to(commands)
     doctor.add_to(commands)
     completion.add_to(commands, lambda: parser(keys=True))
     return whole

@@ -49,4 +49,5 @@ def _code(error: Exception) -> int:
         return 2
     if isinstance(error, OSError):
         return 1
-    return 2 if isinstance(error, (ValueError, ModuleNotFoundError)) else 0
+    # RecursionError: a document of a user's that holds itself, or too many lists inside each other
+    return 2 if isinstance(error, (ValueError, ModuleNotFoundError, RecursionError)) else 0

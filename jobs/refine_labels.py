@@ -5,7 +5,7 @@
 
 DATASET was built with --align.region_embeddings fp16 (or int8). Fits a classifier with a background class to all stored
 regions and their images' captions, then labels every region by it, as jobs/relabel.py does; the classifier lies in
-concept_pool/classifier.safetensors, and how the fit went in corpus/report.json. DATASET's settings are the defaults, but
+concept_pool/classifier.safetensors, how the fit went in classifier.json beside it. DATASET's settings are the defaults, but
 for align.score (objectness) and align.threshold (0.2). The same command again goes on where it stopped. Exit codes as of
 build_pairs.py; an alarm (captions that do not fit their images) is logged and in the report.
 """

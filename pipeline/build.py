@@ -53,19 +53,20 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     from pipeline.stages import BUILD
 
     started = time.time()
-    layout = Layout(storage.absolute(settings.out))
+    layout = Layout(storage.location(settings.out, "out", write=True))
     source = sources.load(settings.source)
+    source.check()
     components = fingerprint.components(settings, source)
     with claim.held(layout) as token:
         claim.settle(layout, components, settings)
         claim.sweep(layout, started)
+        resumed = storage.exists(layout.plan)
         plan = planning.make_plan(settings, source, layout, runner.map)
         record = _pool(settings, plan, runner)
         identity = fingerprint.identity(components, record)
         log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
         todo = parts_to_do(settings, plan, identity, runner.map)
-        needed = plan.parts if settings.recheck == "bytes" else todo
-        planning.heal_units(settings, source, plan, needed, runner.map)
+        planning.heal_units(settings, source, plan, todo, runner.map, resumed)
         job = _job(settings, layout, identity, token, source.root)
         run = run_parts(BUILD, settings, plan, todo, job, runner)
         storage.require_claim(layout.url, token)

@@ -86,16 +86,36 @@ def make_plan(settings: BuildSettings, source: Source, layout: Layout, run: Map)
     return plan
 
 
-def heal_units(settings: BuildSettings, source: Source, plan: Plan, parts: Parts, run: Map) -> None:
-    """Indexes anew every unit of these parts whose index is missing or damaged. Raises ValueError if the input changed."""
-    wanted = parts.units()
+def heal_units(
+    settings: BuildSettings, source: Source, plan: Plan, parts: Parts, run: Map, resumed: bool = False
+) -> None:
+    """Indexes anew every unit of these parts whose index is missing or damaged or, in a resumed build, whose file has
+    another entity tag or time than when it was planned. Raises ValueError if the input changed, and leaves the plan.
+
+    recheck bytes: an index that no part to do needs is looked at too, since `verify` would miss it.
+    """
+    needed = parts.units()
+    wanted = plan.parts.units() if settings.recheck == "bytes" and resumed else needed
     damaged = [unit for unit, bad in run(partial(_is_damaged, plan.layout), wanted.items()) if bad]
-    if not damaged:
+    units = source.units() if damaged or (resumed and needed) else []
+    was = plan.units.column("version").to_pylist()
+    touched = []
+    if resumed and not settings.source.limit:
+        touched = [n for n in needed if n not in damaged and n < len(units) and units[n].version != was[n]]
+    if not damaged and not touched:
         return
     log.warning(
-        "plan: the index of %d units is damaged, e.g. %06d; they are indexed anew", len(damaged), damaged[0]
+        "plan: %d units have a damaged index, %d another time of change; they are indexed anew",
+        len(damaged),
+        len(touched),
     )
-    units = source.units()
+    kept = {
+        url: storage.read_bytes(url)
+        for n in touched
+        for url in (plan.layout.unit_index(n), plan.layout.unit_counts(n), plan.layout.unit_record(n))
+        if storage.exists(url)
+    }
+    damaged = sorted([*damaged, *touched])
     again = list(run(partial(_index_one, settings, plan.layout), [(n, units[n], 0) for n in damaged]))
     if not source.unique_keys:
         numbers = list(range(len(units)))
@@ -106,6 +126,8 @@ def heal_units(settings: BuildSettings, source: Source, plan: Plan, parts: Parts
         ]
     for record in again:
         if record.index_sha256 != wanted[record.unit]:
+            for url, data in kept.items():
+                storage.write_bytes(url, data)
             raise ValueError(
                 f"source: unit {record.unit} is not what was planned; use another folder for the new input"
             )

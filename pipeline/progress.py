@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.dataset.blocks import TOTALS, by_reason
+from pipeline.rejects import WANTED
 from pipeline.settings import BuildSettings
 from pipeline.standing import Standing, tell
 
@@ -55,7 +56,10 @@ class Progress:
         self._reasons.update(by_reason(rejects))
         self._seconds.update(seconds)
         self._tell(row["part"])
-        check_budgets(self._settings, self._reasons, self._n_samples)
+        if (
+            self._done < self._n_parts
+        ):  # behind the last part `finish` checks, once the tables say what was rejected
+            check_budgets(self._settings, self._reasons, self._n_samples)
 
     def _tell(self, current: str = "") -> None:
         counts, now = self._counts, time.perf_counter()
@@ -98,8 +102,12 @@ class Progress:
 
 
 def check_budgets(settings: BuildSettings, reasons: Counter[str], n_samples: int) -> None:
-    """Raises Incomplete if more samples are rejected, or lost in damaged files, than the settings allow."""
+    """Raises Incomplete if more samples are rejected, or lost in damaged files, than the settings allow.
+
+    Samples that somebody asked to leave out (`rejects.WANTED`) are no loss.
+    """
     where = "the reasons are in rejects.parquet or, before the end, in manifest/*.json"
+    reasons = Counter({reason: n for reason, n in reasons.items() if reason not in WANTED})
     listed = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common(5))
     if sum(reasons.values()) > settings.reject_budget * n_samples:
         raise Incomplete(

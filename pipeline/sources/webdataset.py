@@ -39,7 +39,7 @@ class WebDatasetSource:
 
     def __init__(self, settings: SourceSettings):
         self._files = Files(settings.url_list(), SUFFIXES, "urls")
-        self._column = settings.caption_column
+        self._column = settings.columns.caption
         self._unpacked = _Unpacked()
         self._units: list[Unit] | None = None
         self.root = self._files.root
@@ -181,4 +181,4 @@ def load(settings: SourceSettings) -> WebDatasetSource:
 
 
 def describe(settings: SourceSettings) -> dict[str, Any]:
-    return {"caption_column": settings.caption_column}
+    return {"caption_column": settings.columns.caption}

@@ -26,8 +26,10 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hardly any pause between attempts."""
+    """Hardly any pause between attempts, and more of them: an operation of three requests, of which a third fails, takes
+    a second attempt in two cases of three."""
     monkeypatch.setattr(storage.RETRIES, "base_s", 0.005)
+    monkeypatch.setattr(storage.RETRIES, "attempts", 15)
 
 
 @pytest.fixture
