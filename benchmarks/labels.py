@@ -113,7 +113,8 @@ def main() -> None:
             row |= {f"{name}_{k}": v for k, v in figures(dataset, truth).items()}
             if variant != "caption":
                 report = json.loads(storage.read_bytes(dataset.layout.corpus_report))
-                row |= {f"{name}_{k}": round(report["rounds"][-1][k], 3) for k in ("agreement", "background")}
+                last = report["rounds"][-1]
+                row |= {f"{name}_{k}": last[k] and round(last[k], 3) for k in ("agreement", "background")}
                 row[f"{name}_s"] = round(sum(report["seconds"].values()), 1)
     print(json.dumps(row))
 

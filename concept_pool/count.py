@@ -174,7 +174,8 @@ def count_parsed(images: list[ParsedImage], parser: Parser) -> tuple[Counts, lis
 def spans_of(captions: list[str], image: ParsedImage, parser: Parser) -> list[dict[str, Any]]:
     """Where an image's captions say names: {name, caption, start, end}.
 
-    `captions[caption][start:end]` is how a caption says the name. image: what `parse_block` gave for these captions. Of equal captions the first one counts.
+    `captions[caption][start:end]` is how a caption says the name. image: what `parse_block` gave for these captions. Of
+    equal captions the first one counts.
     """
     numbers: dict[str, int] = {}
     for number, caption in enumerate(captions):

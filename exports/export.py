@@ -25,7 +25,7 @@ def export(dataset: Dataset, form: str, out: str, images: bool = False) -> dict[
     """
     if form not in FORMATS:
         raise ValueError(f"format: must be one of {', '.join(FORMATS)}, not '{form}'")
-    out = storage.absolute(out)
+    out = storage.location(out, "out", write=True)
     if found := [name for name in sorted(storage.tree(out)) if not storage.is_litter(name)]:
         raise ValueError(
             f"out: {out} holds {len(found)} files, e.g. {found[0]}; an export needs a folder of its own"

@@ -39,7 +39,7 @@ def check(settings: BuildSettings) -> None:
         return
     source = settings.source
     paths = [("out", settings.out), ("source.images", source.images), ("source.captions", source.captions)]
-    paths.append(("pool.path", settings.pool.path))
+    paths += [("pool.path", settings.pool.path), ("source.block_list", source.block_list)]
     for key, path in [*paths, *(("source.urls", url) for url in source.url_list())]:
         if path and "://" not in path and not path.startswith(("/", "~")):
             raise ValueError(

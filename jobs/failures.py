@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from jobs import program
+from jobs.hints import with_hint
 from jobs.printable import printable
 
 #: Characters of the line.
 MAX_CHARS = 1500
 
 
-def failure(program: str, error: Exception) -> int:
+def failure(script: str, error: Exception) -> int:
     """Says in one line why a job ends; returns its exit code. Raises `error` again if it is a fault of the program.
 
     2: a setting is wrong, or what it names is not there, is no such file, or may not be read or written. 1: a disk, a
@@ -29,7 +31,8 @@ def failure(program: str, error: Exception) -> int:
         text = f"{type(error).__name__}: {text}"
     if len(text) > MAX_CHARS:
         text = text[: MAX_CHARS - 3] + "..."
-    print(printable(f"{program}: {text}"), file=sys.stderr)
+    text = with_hint(text, error)
+    print(printable(f"{program.name(script)}: {text}"), file=sys.stderr)
     return code
 
 

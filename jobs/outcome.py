@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.failures import failure
 from jobs.printable import Printable, printable
+from jobs.progress import watched
 
 if TYPE_CHECKING:
     from pipeline.settings import BuildSettings
 
 
-def outcome(program: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]]) -> int:
+def outcome(script: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]]) -> int:
     """Makes a dataset, with the log on stdout, and prints ten lines about it or, on stderr, why there is none.
 
-    make: returns the dataset's settings and its summary. A page about it lies beside it (`jobs/page.py`). Exit codes: 0 complete; 1 samples lost, more rejects than the
-    budget, or a disk or network failed; 2 a setting is wrong or the folder was made with other settings.
+    make: returns the dataset's settings and its summary. A page about it lies beside it (`jobs/page.py`). Exit codes: 0
+    complete; 1 samples lost, more rejects than the budget, or a disk or network failed; 2 a setting is wrong or the folder
+    was made with other settings.
     """
     from pipeline.dataset.claim import Refused
     from pipeline.dataset.finish import Incomplete
@@ -27,7 +29,8 @@ def outcome(program: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
     )
     try:
-        settings, summary = make()
+        with watched():
+            settings, summary = make()
     except Refused as e:
         print(
             "the folder was made with something else; use another one, or the same settings:", file=sys.stderr
@@ -39,7 +42,7 @@ def outcome(program: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]
         print(printable(f"incomplete: {e}"), file=sys.stderr)
         return 1
     except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
-        return failure(program, e)
+        return failure(script, e)
     lines = [report(settings.out, summary)]
     if settings.report:
         from jobs.page import write_page

@@ -5,7 +5,7 @@
 
 DATASET was built with --align.region_embeddings fp16 (or int8). Fits a classifier with a background class to all stored
 regions and their images' captions, then labels every region by it, as jobs/relabel.py does; the classifier lies in
-concept_pool/classifier.safetensors, and how the fit went in corpus/report.json. DATASET's settings are the defaults, but
+concept_pool/classifier.safetensors, how the fit went in classifier.json beside it. DATASET's settings are the defaults, but
 for align.score (objectness) and align.threshold (0.2). The same command again goes on where it stopped. Exit codes as of
 build_pairs.py; an alarm (captions that do not fit their images) is logged and in the report.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from jobs import program
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
 from jobs.relabel import settings_of
@@ -25,7 +26,9 @@ DEFAULTS = ("--align.policy", "corpus", "--align.score", "objectness", "--align.
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    first = argparse.ArgumentParser(
+        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     own, rest = first.parse_known_args(argv)
 

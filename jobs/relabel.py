@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from jobs import program
 from jobs.arguments import parse
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
@@ -25,7 +26,9 @@ from pipeline.settings import BuildSettings
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    first = argparse.ArgumentParser(
+        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--pool", help="folder of another concept pool (default: the dataset's own)")
     own, rest = first.parse_known_args(argv)

@@ -12,6 +12,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 DETAIL_LENGTH = 300
+#: Reasons that somebody asked for; `reject_budget` does not count them.
+WANTED = frozenset({"removed", "blocked"})
 
 
 @dataclass

@@ -49,7 +49,20 @@ def test_the_extras_that_the_code_names_are_there():
     import tomllib
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {"ray", "photos", "detr", "train", "evaluate", "report", "s3", "gcs", "all", "dev"} == set(extras)
+    assert {
+        "ray",
+        "photos",
+        "detr",
+        "train",
+        "evaluate",
+        "report",
+        "completion",
+        "docs",
+        "s3",
+        "gcs",
+        "all",
+        "dev",
+    } == set(extras)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")

@@ -1,116 +1,122 @@
-"""The Ray runner: the same stages as a Ray Data pipeline, on a cluster or on this machine.
+"""The Ray runner: the same stages as pools of actors, on a cluster or on this machine.
 
-A row is a part: `{payload: large_binary}`, an Arrow IPC stream of the part's table. Ray Data splits and merges blocks as
-it likes; it cannot split a row, so no two writers ever meet on one shard.
+A part travels as an Arrow IPC stream from actor to actor; actors receive paths and settings and load weights
+themselves, so that nothing large is made or kept on the driver.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext
 
-from jobs.on_ray.cluster import check_here, connect, versions
+from jobs.on_ray.cluster import check_here, connect, most_resources, versions
+from jobs.on_ray.metrics import Metrics
+from jobs.on_ray.pools import Broken, Pipeline, Pool
 from pipeline.dataset.plan import Part, Parts
+from pipeline.progress import Incomplete, Stages
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload, advance
 
-log = logging.getLogger("regionpairs")
-
-#: CPUs an actor of the light stages reserves. Neighbouring stages differ, so that Ray Data does not fuse them into one.
-READ_CPUS, COMMIT_CPUS = 0.1, 0.15
-#: Parts in one execution of the pipeline: bounds what the driver holds of them.
-WINDOW = 4096
+#: CPUs a worker of the light stages reserves, and of the others where no GPU and no setting says more.
+READ_CPUS, COMMIT_CPUS, COMPUTE_CPUS = 0.1, 0.15, 0.75
+#: Parts that one worker has at a time: of a light stage one in work and one at hand; of the others one whose models run and
+#: one that decodes or packs.
+FLIGHT = 2
+#: Workers of a light stage for each of the others, at most.
+LIGHT_FOR_EACH = 2
 #: Tasks of `map` in flight, for each CPU.
 TASKS_A_CPU = 3
-_COMMON: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
 
 
 class RayRunner:
-    """Runs a build on the cluster that `connect` found. Actors receive paths and settings and load weights themselves."""
+    """Runs a build on the cluster that `connect` found."""
+
+    _pipeline: Pipeline | None = None
 
     def __init__(self) -> None:
         connect()
 
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False) -> Iterator[Any]:
         """Items as tasks of one CPU, results in order, a bounded number in flight."""
         task = ray.remote(num_cpus=1, max_retries=3)(_apply)
         shared = ray.put(function)
         flight: deque[Any] = deque()
         for item in items:
             flight.append(task.remote(shared, item))
-            if len(flight) >= TASKS_A_CPU * _cpus():
+            if len(flight) >= TASKS_A_CPU * max(1, int(ray.cluster_resources().get("CPU", 1))):
                 yield ray.get(flight.popleft())
         while flight:
             yield ray.get(flight.popleft())
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
-        gpus = _gpus(settings)
-        return ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(function).remote(*arguments))
+        return ray.get(ray.remote(num_cpus=1, num_gpus=gpus_of(settings))(function).remote(*arguments))
 
     def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
-        _configure()
-        for start in range(0, len(parts), WINDOW):
-            yield from self._run(stages, job, parts[start : start + WINDOW])
+        pools = [_pool(stage, i, len(stages), job, len(parts)) for i, stage in enumerate(stages)]
+        self._pipeline = Pipeline(pools, len(stages) // 2, job.settings.no_progress_s)
+        metrics = Metrics()
+        try:
+            for start, data, why in self._pipeline.run((_start(part) for part in parts), len(parts)):
+                payload = replace(from_bytes(start), error=why) if why else from_bytes(data)
+                metrics.add(payload)
+                metrics.show(self.stages())
+                yield payload
+        except Broken as e:
+            raise Incomplete(f"{e}; what is committed stays, and the same command goes on") from e
 
-    def _run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
-        rows = [{"payload": to_bytes(Payload.start(part))} for part in parts]
-        dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-        for position, stage in enumerate(stages):
-            dataset = dataset.map_batches(
-                _Actor,
-                fn_constructor_args=(stage, job, versions()),
-                **_resources(job.settings, position, len(stages), len(parts)),
-                **_COMMON,
-            )
-        for item in dataset.iter_rows():
-            yield from_bytes(item["payload"])
+    def stages(self) -> Stages:
+        return self._pipeline.stages() if self._pipeline else {}
 
 
-def _configure() -> None:
-    context = DataContext.get_current()
-    context.target_max_block_size = None
-    context.enable_progress_bars = False  # a line a commit is enough, and reads well in a job's log
-    context.issue_detectors_config.detectors = []
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its own log file keeps the rest
-    context.max_errored_blocks = 0  # a lost part must end the job, not be skipped
-    context.actor_init_retry_on_errors = True
+def _start(part: Part) -> pa.Buffer:
+    return to_bytes(Payload.start(part))
 
 
-def _resources(settings: BuildSettings, position: int, n_stages: int, n_parts: int) -> dict[str, Any]:
-    """What Ray reserves for a stage: the first and the last are light, those between hold models."""
-    if position == 0 or position == n_stages - 1:
-        cpus = READ_CPUS if position == 0 else COMMIT_CPUS
-        most = max(1, min(n_parts, _cpus() // 4))
-        return {"num_cpus": cpus, "compute": ActorPoolStrategy(min_size=1, max_size=most)}
+def _pool(stage: Any, position: int, n_stages: int, job: Job, n_parts: int) -> Pool:
+    """The pool of a stage: the first and the last are light, those between hold models."""
+    settings = job.settings
     workers = min(settings.workers or default_workers(settings), n_parts)
-    gpus = _gpus(settings)
-    pool = ActorPoolStrategy(
-        min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
-    )
-    return {"num_cpus": 0 if gpus else settings.cpus_per_worker, "num_gpus": gpus or None, "compute": pool}
+    if position in (0, n_stages - 1):
+        resources = {"CPU": READ_CPUS if position == 0 else COMMIT_CPUS}
+        least, most = 1, min(n_parts, max(1, LIGHT_FOR_EACH * workers))
+    else:
+        resources = {"CPU": cpus_of(settings), "GPU": gpus_of(settings)}
+        least, most = 0, workers
+        job = replace(job, decode_threads=settings.decode_threads or max(1, int(resources["CPU"])))
+    concurrency = 1 if position in (0, n_stages - 1) else FLIGHT
+    actor: Any = ray.remote(  # type: ignore[call-overload]
+        num_cpus=resources["CPU"],
+        num_gpus=resources.get("GPU") or None,
+        max_restarts=0,
+        max_task_retries=0,
+        max_concurrency=concurrency,
+    )(_Actor)
+    shared = ray.put((stage, job, versions()))
+    return Pool(stage.name, lambda: actor.remote(shared), resources, least, most, FLIGHT)
 
 
 class _Actor:
     """A stage on a worker."""
 
-    def __init__(self, stage: Any, job: Job, driver: dict[str, str | None]):
+    def __init__(self, what: tuple[Any, Job, dict[str, str | None]]):
+        stage, job, driver = what
         check_here(driver)  # its node may have joined after the driver looked
         self._stage = stage(job)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        payload = advance(self._stage, from_bytes(batch.column("payload")[0].as_buffer()))
-        return pa.table({"payload": pa.array([to_bytes(payload)], pa.large_binary())})
+    def step(self, data: pa.Buffer) -> tuple[pa.Buffer, str]:
+        """The payload one stage further, and its part's name, which tells the driver that it is there."""
+        payload = advance(self._stage, from_bytes(data))
+        return to_bytes(payload), payload.part.name
 
 
-def to_bytes(payload: Payload) -> bytes:
+def to_bytes(payload: Payload) -> pa.Buffer:
     """A payload as an Arrow IPC stream; what is no table of it lies in the schema's metadata."""
     head = {
         "part": vars(payload.part),
@@ -122,7 +128,7 @@ def to_bytes(payload: Payload) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return sink.getvalue()
 
 
 def from_bytes(data: Any) -> Payload:
@@ -143,20 +149,27 @@ def _apply(function: Callable[[Any], Any], item: Any) -> Any:
     return function(item)
 
 
-def _cpus() -> int:
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
-def _gpus(settings: BuildSettings) -> float:
-    """GPUs an annotator reserves: where it asks for one, or will take one that the cluster has (`auto`)."""
+def gpus_of(settings: BuildSettings) -> float:
+    """GPUs an annotator reserves: where it asks for one, or will take one that the cluster has or may start (`auto`)."""
     device = settings.teacher.device
-    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
-    return settings.gpus_per_worker if device.startswith("cuda") or (device == "auto" and has_gpus) else 0.0
+    wanted = device.startswith("cuda") or (device == "auto" and most_resources().get("GPU", 0) > 0)
+    return settings.gpus_per_worker if wanted else 0.0
+
+
+def cpus_of(settings: BuildSettings) -> float:
+    """CPUs an annotator reserves: as set; else, with a GPU, its share of a GPU node's CPUs but one, for decoding."""
+    if settings.cpus_per_worker or not (gpus := gpus_of(settings)):
+        return settings.cpus_per_worker or COMPUTE_CPUS
+    nodes = [
+        node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) > 0
+    ]
+    return max(1.0, min((int((n.get("CPU", 1) - 1) * gpus / n["GPU"]) for n in nodes), default=1))
 
 
 def default_workers(settings: BuildSettings) -> int:
-    """One annotator a GPU of the cluster, else as many as its CPUs hold beside the light stages."""
-    if gpus := _gpus(settings):
-        return max(1, int(ray.cluster_resources().get("GPU", 1) / gpus))
-    free = ray.cluster_resources().get("CPU", 1) - READ_CPUS - COMMIT_CPUS
-    return max(1, int(free / settings.cpus_per_worker))
+    """One annotator a GPU of the cluster, else as many as its CPUs hold beside the light stages; nodes that an autoscaler
+    may start count, where Ray tells of them."""
+    there = most_resources()
+    if gpus := gpus_of(settings):
+        return max(1, int(there.get("GPU", 1) / gpus))
+    return max(1, int((there.get("CPU", 1) - READ_CPUS - COMMIT_CPUS) / cpus_of(settings)))

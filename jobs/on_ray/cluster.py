@@ -34,6 +34,20 @@ def connect(address: str | None = None) -> None:
         check_versions()
 
 
+def most_resources() -> dict[str, float]:
+    """What the cluster has of each resource, or what its autoscaler may bring it to, where Ray tells."""
+    found = dict(ray.cluster_resources())
+    try:
+        from ray._private.state import state
+
+        limits = state.get_max_resources_from_cluster_config() or {}
+    except Exception:  # noqa: BLE001 - not part of Ray's public interface, and only a better guess
+        limits = {}
+    for name, amount in limits.items():
+        found[name] = max(found.get(name, 0.0), min(float(amount), 1e6))
+    return found
+
+
 def check_versions() -> None:
     """Asks every node of the cluster for its `versions`. Raises ValueError naming each node and what differs on it."""
     task = ray.remote(num_cpus=0, max_retries=0)(versions)

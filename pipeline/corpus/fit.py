@@ -110,7 +110,7 @@ def steps(n_shards: int, number: int, settings: CorpusSettings) -> list[list[int
 
 def report(state: State, settings: CorpusSettings) -> dict[str, Any]:
     """What is told of a fit: every round, and `alarm`, a sentence where the captions do not fit the images."""
-    rounds = [asdict(r) for r in state.rounds]
+    rounds = [{k: None if math.isnan(v) else float(v) for k, v in asdict(r).items()} for r in state.rounds]
     last = state.rounds[-1] if state.rounds else Round(math.nan, math.nan, math.nan)
     alarm = ""
     if last.agreement < LEAST_AGREEMENT:

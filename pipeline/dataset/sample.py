@@ -132,6 +132,21 @@ def pair_rows(
     return rows
 
 
+def stored_row(sample: Sample, members: Mapping[str, bytes]) -> dict[str, Any]:
+    """A row of `records.ANNOTATED` of a sample that is there, its members byte for byte."""
+    kept = np.flatnonzero(is_pair(sample.arrays))
+    return {
+        "key": sample.key,
+        "extension": sample.extension,
+        "image": sample.image,
+        "meta": members["json"].decode(),
+        "arrays": members["npz"],
+        "n_regions": len(sample.arrays["kept"]),
+        "n_pairs": len(kept),
+        "pair_concept_ids": sample.arrays["topk_ids"][kept, 0].astype(int).tolist() if len(kept) else [],
+    }
+
+
 def annotated_row(
     key: str, extension: str, image: bytes, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:

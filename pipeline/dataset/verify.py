@@ -101,7 +101,8 @@ def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
     name = "concept_pool/classifier.safetensors"
     try:
         expected = identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
-        from_bytes(storage.read_bytes(layout.classifier), expected["fingerprint"])
+        made_for = _of_samples(components) or expected["fingerprint"]
+        from_bytes(storage.read_bytes(layout.classifier), made_for)
     except FileNotFoundError:
         yield f"missing: {name}"
     except (ValueError, KeyError, TypeError) as e:
@@ -146,7 +147,9 @@ def _part_faults(layout: Layout, plan: Plan, components: Any, run: Map) -> Itera
         RowsOf(layout.manifest, records.MANIFEST) as manifest_rows,
         RowsOf(layout.rejects, records.REJECTS) as rejects,
     ):
-        for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
+        for block in run(
+            partial(block_faults, layout, expected, _of_samples(components)), blocks.of(plan.parts)
+        ):
             yield from block.faults
             totals.update(block.totals)
             manifest_rows.expect(block.manifest)
@@ -166,6 +169,11 @@ def _identity(layout: Layout, components: Any) -> dict[str, str] | None:
         return None
 
 
+def _of_samples(components: Any) -> str | None:
+    """The fingerprint that samples and classifier carry where they are another dataset's (after a removal)."""
+    return components.get("samples") if isinstance(components, dict) else None
+
+
 def repair(url: str, run: Map = map) -> list[str]:
     """Removes row, shard and index of every part that is damaged, so that the command that built the dataset builds them
     again and changes nothing else; returns those parts.
@@ -179,7 +187,9 @@ def repair(url: str, run: Map = map) -> list[str]:
         plan = Plan.read(layout)
         expected = _identity(layout, components)
         removed: list[str] = []
-        for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
+        for block in run(
+            partial(block_faults, layout, expected, _of_samples(components)), blocks.of(plan.parts)
+        ):
             storage.require_claim(layout.url, token)
             for part in block.parts:
                 for file in (layout.row(part), layout.shard(part), layout.index(part)):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +26,7 @@ from pipeline.images import BadSample, decode
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
-from pipeline.stages.chain import Job, Payload, note
+from pipeline.stages.chain import WAITED, Job, Payload, note
 from pipeline.teachers import Teacher
 
 #: Micro-batches that are decoded ahead of the one that computes.
@@ -49,6 +51,7 @@ class Annotate:
 
     def __call__(self, payload: Payload) -> pa.Table:
         rows = self._annotator(payload.table.to_pylist(), payload.rejects)
+        payload.seconds[WAITED] = self._annotator.waited_s
         return pa.Table.from_pylist(rows, self.writes)
 
 
@@ -88,14 +91,21 @@ class Annotator:
         self._aligner = Aligner(vocabulary.embeddings, settings.align)
         self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
         self._turn = threading.Semaphore(at_once)
+        self._waited = threading.local()
 
     def __call__(self, samples: list[dict[str, Any]], rejects: Rejects) -> list[dict[str, Any]]:
         """Every sample comes back annotated or becomes a reject row."""
         torch.set_num_threads(self._settings.threads)  # the setting is one of the calling thread
+        self._waited.seconds = 0.0
         annotated: list[dict[str, Any]] = []
         for decoded in self._decoded(samples, rejects):
             annotated += self._annotate(decoded, rejects)
         return annotated
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the calling thread's last part waited for others' models."""
+        return float(self._waited.seconds)
 
     def _decoded(self, samples: list[dict[str, Any]], rejects: Rejects) -> Iterator[list[Decoded]]:
         """Micro-batches with their pixels, `AHEAD` of them decoded before they are asked for."""
@@ -119,7 +129,9 @@ class Annotator:
     def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:
         """A micro-batch through the models. If they raise, each of its samples alone, so that one costs only itself."""
         try:
+            started = time.perf_counter()
             with self._turn:
+                self._waited.seconds += time.perf_counter() - started
                 work = self._embed(decoded)
         except Exception as e:
             if len(decoded) > 1:
@@ -167,6 +179,7 @@ class Annotator:
             "width": width,
             "height": height,
             "captions": row["captions"],
+            **({"extra": json.loads(row["extra"])} if row["extra"] else {}),
             "mentioned": list(row["mentioned"]),
             **self._identity,
             "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),

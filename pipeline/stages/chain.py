@@ -20,6 +20,9 @@ from pipeline.settings import BuildSettings
 
 log = logging.getLogger("regionpairs")
 
+#: Where a stage notes, in its payload's seconds, how long it waited for its turn: that is no time of the stage.
+WAITED = "waited"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -119,9 +122,8 @@ def advance(stage: Stage, payload: Payload) -> Payload:
         note(e, f"stage {stage.name}, part {payload.part.name}")
         log.error("%s", "".join(traceback.format_exception(e)).rstrip())
         return replace(payload, table=payload.table.slice(0, 0), error=in_one_line(e))
-    return replace(
-        payload, table=table, seconds={**payload.seconds, stage.name: time.perf_counter() - started}
-    )
+    spent = time.perf_counter() - started - payload.seconds.pop(WAITED, 0.0)
+    return replace(payload, table=table, seconds={**payload.seconds, stage.name: spent})
 
 
 def fold(stages: Iterable[Stage], part: Part) -> Payload:

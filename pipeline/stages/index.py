@@ -22,6 +22,7 @@ from concept_pool.count import Counts, count_parsed, parse_block, spans_of
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
 from pipeline import sources
+from pipeline.block_list import BlockList
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
 from pipeline.settings import BuildSettings
@@ -60,8 +61,16 @@ def index_unit(
     """Indexes a unit: writes its index, its counts and its record. limit: at most so many rows; 0: all."""
     source = sources.load(settings.source)
     rows = list(_limited(source.index(unit), limit))
+    mark_blocked(rows, BlockList.of_setting(settings.source.block_list))
     mark_duplicates(rows, set())
     return _write(settings, layout, number, rows)
+
+
+def mark_blocked(rows: Iterable[dict[str, Any]], listed: BlockList) -> None:
+    """Marks every usable row whose source key is listed, and forgets its captions."""
+    for row in rows:
+        if not row["problem"] and listed.entry_of(row["source_key"]):
+            row |= {"problem": "blocked: its source key is on source.block_list", "captions": [], "extra": ""}
 
 
 def mark_unit(settings: BuildSettings, layout: Layout, number: int, duplicates: list[int]) -> UnitRecord:

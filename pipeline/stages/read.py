@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import sources
+from pipeline.block_list import BlockList
 from pipeline.dataset import concepts, records
 from pipeline.dataset.plan import part_rows
 from pipeline.images import BadSample
@@ -25,6 +26,8 @@ class Read:
         self._layout = job.layout
         self._source = sources.load(job.settings.source)
         self._pool = concepts.load_pool(job.layout)
+        self._blocked = BlockList.of_setting(job.settings.source.block_list)
+        self._look = self._blocked.has_images
 
     def __call__(self, payload: Payload) -> pa.Table:
         self._source.check()
@@ -37,12 +40,16 @@ class Read:
             reason, _, detail = row["problem"].partition(": ")
             raise BadSample(reason, detail)
         image = self._source.read(row)
+        key = records.sample_key(row["source_key"], image)
+        if self._blocked.entry_of(key) or (self._look and self._blocked.entry_of_image(image)):
+            raise BadSample("blocked", "its key or the sha256 of its image is on source.block_list")
         return {
-            "key": records.sample_key(row["source_key"], image),
+            "key": key,
             "source_key": row["source_key"],
             "source": row["location"],
             "image": image,
             "captions": row["captions"],
+            "extra": row["extra"],
             "mentioned": self._pool.ids_of(row["mentions"]),
             "spans": concept_spans(self._pool, row["captions"], row["spans"]),
         }
