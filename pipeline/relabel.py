@@ -120,7 +120,10 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
         raise NotRelabelable("out: the new labels need a folder of their own, beside the dataset")
     check_format(source)
     was = yaml.safe_load(storage.read_bytes(source.settings))
-    if was["align"]["region_embeddings"] == "none":
+    align = was.get("align") if isinstance(was, dict) else None
+    if not isinstance(align, dict) or "region_embeddings" not in align:
+        raise NotRelabelable("the dataset's settings.yaml is damaged: it does not say what was stored")
+    if align["region_embeddings"] == "none":
         raise NotRelabelable(
             "the dataset stores no region embeddings: build with align.region_embeddings fp16 or int8"
         )

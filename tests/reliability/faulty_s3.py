@@ -41,7 +41,7 @@ class FaultyS3:
         class Handler(_Handler):
             owner = proxy
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -98,6 +98,15 @@ def _what(path: str) -> str:
         if ".claim" in path
         else parts[-1]
     )
+
+
+class _Quiet(http.server.ThreadingHTTPServer):
+    """A killed client is no news."""
+
+    request_queue_size = 128
+
+    def handle_error(self, *_: object) -> None:
+        pass
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
