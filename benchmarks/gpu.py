@@ -57,7 +57,9 @@ QUICK = [("RN50", 96, 10), ("ViT-B-32", 64, 10)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that everything runs")
     parser.add_argument("--precision", default="fp16", help="of the rows of models (default: %(default)s)")
@@ -173,9 +175,7 @@ class Bench:
         started = time.perf_counter()
         annotate()
         whole_s = (time.perf_counter() - started) / (n_parts * len(part))
-        decode_s = statistics.median(
-            _timed(lambda p=p: decode(p, 10**8)) for p in self._pictures
-        )
+        decode_s = statistics.median(_timed(lambda p=p: decode(p, 10**8)) for p in self._pictures)
         return {
             "images_per_s": round(1 / whole_s, 2),
             "of_forward": round(forward_s / whole_s, 3),
@@ -214,7 +214,9 @@ class Bench:
         seconds = []
         for features, size in (("roi", side), ("crop", 0)):
             teacher = teachers.load(self.teacher(model, size, features=features))
-            seconds.append(self._seconds(lambda t=teacher: t.encode_regions(images, boxes), 1 if self._quick else 3))
+            seconds.append(
+                self._seconds(lambda t=teacher: t.encode_regions(images, boxes), 1 if self._quick else 3)
+            )
         return round(seconds[1] / seconds[0], 2)
 
     def agreement(self) -> dict[str, float]:
@@ -240,7 +242,13 @@ class Bench:
         environment = {**os.environ, "PYTHONPATH": str(root)}
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, env=environment, cwd=root, timeout=self.left_s, check=False
+                command,
+                capture_output=True,
+                text=True,
+                env=environment,
+                cwd=root,
+                timeout=self.left_s,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return "no time was left"

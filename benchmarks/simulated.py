@@ -59,7 +59,9 @@ class SimulatedRunner:
     def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
         table = blocks.rows_table([_row("", 1, job.identity)])
         for part in parts:
-            yield replace(Payload.start(part), table=table, seconds={"read": 0.01, "compute": 0.1, "write": 0.01})
+            yield replace(
+                Payload.start(part), table=table, seconds={"read": 0.01, "compute": 0.1, "write": 0.01}
+            )
 
     def stages(self) -> Stages:
         return {}

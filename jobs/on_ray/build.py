@@ -160,7 +160,9 @@ def cpus_of(settings: BuildSettings) -> float:
     """CPUs an annotator reserves: as set; else, with a GPU, its share of a GPU node's CPUs but one, for decoding."""
     if settings.cpus_per_worker or not (gpus := gpus_of(settings)):
         return settings.cpus_per_worker or COMPUTE_CPUS
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
+    nodes = [
+        node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) > 0
+    ]
     return max(1.0, min((int((n.get("CPU", 1) - 1) * gpus / n["GPU"]) for n in nodes), default=1))
 
 

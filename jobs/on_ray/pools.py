@@ -59,7 +59,13 @@ class Pool:
     """
 
     def __init__(
-        self, name: str, start: Callable[[], Any], resources: dict[str, float], least: int, most: int, flight: int
+        self,
+        name: str,
+        start: Callable[[], Any],
+        resources: dict[str, float],
+        least: int,
+        most: int,
+        flight: int,
     ):
         self.name, self.resources, self.flight = name, resources, flight
         self.least, self.most = least, max(least, most)
@@ -227,9 +233,15 @@ class Pipeline:
             if not _is_alive(worker.actor):
                 pool.lose(worker)
             item.tries += 1
-            log.warning("stage %s lost a worker or its input (%s); its part starts again", pool.name, _last_line(e))
+            log.warning(
+                "stage %s lost a worker or its input (%s); its part starts again", pool.name, _last_line(e)
+            )
             if item.tries >= TRIES:
-                yield item.start, None, f"lost its worker {TRIES} times, last in stage {pool.name}: {_last_line(e)}"
+                yield (
+                    item.start,
+                    None,
+                    f"lost its worker {TRIES} times, last in stage {pool.name}: {_last_line(e)}",
+                )
                 return
             item.stage, item.data = 0, item.start
         self.pools[item.stage].queue.append(item)
@@ -238,7 +250,9 @@ class Pipeline:
         """Says what is waited for, and gives up after a time."""
         now = time.monotonic()
         waited = now - self._moved
-        if waited < min(SAY_S, self._no_progress_s) or now - max(self._said, self._moved) < min(SAY_S, self._no_progress_s):
+        if waited < min(SAY_S, self._no_progress_s) or now - max(self._said, self._moved) < min(
+            SAY_S, self._no_progress_s
+        ):
             return
         self._said = now
         text = "; ".join(self._needs()) or "every stage has workers, and none of them is done with its part"
