@@ -44,10 +44,12 @@ class Item:
 
 @dataclass(eq=False)
 class Worker:
-    """An actor. ready: set once its constructor has returned."""
+    """An actor. ready: set once its constructor has returned. alone: it has a part that lost a worker before, and gets no
+    other one beside it."""
 
     actor: Any
     ready: bool = False
+    alone: bool = False
     busy: int = 0
     idle_since: float = field(default_factory=time.monotonic)
 
@@ -130,11 +132,13 @@ class Pool:
     def dispatch(self) -> Iterator[tuple[Any, Worker, Item]]:
         """Hands waiting parts to the workers that have most room; yields the reference of each one's note."""
         while self.queue:
-            free = [worker for worker in self.workers if worker.ready and worker.busy < self.flight]
+            suspect = self.queue[0].tries > 0  # what ends a worker must not take other parts with it again
+            most = 1 if suspect else self.flight
+            free = [w for w in self.workers if w.ready and w.busy < most and not w.alone]
             if not free:
                 return
             worker, item = min(free, key=lambda w: w.busy), self.queue.popleft()
-            worker.busy += 1
+            worker.busy, worker.alone = worker.busy + 1, suspect
             item.data, note = worker.actor.step.options(num_returns=2).remote(item.data)
             yield note, worker, item
 
@@ -157,14 +161,14 @@ class Pipeline:
 
     @property
     def room(self) -> int:
-        """Parts that may be on their way: what the middle's workers have and may have next, and one a worker beside them."""
+        """Parts that may be on their way: what the middle's workers have and have next, and one per other worker."""
         middle = self.pools[self._middle]
         others = sum(len(pool.workers) for pool in self.pools if pool is not middle)
         return max(2, (middle.flight + 1) * max(1, middle.n_ready) + others)
 
     def run(self, items: Iterator[Any], n_items: int) -> Iterator[tuple[Any, Any, str]]:
-        """Yields (item, what the last stage gave, "") as each is done, or (item, None, why) for one that lost its workers too
-        often. Raises Broken."""
+        """Yields (item, what the last stage gave, "") as each is done, or (item, None, why) for one that lost its workers
+        too often. Raises Broken."""
         left = n_items
         try:
             while left:
@@ -188,8 +192,8 @@ class Pipeline:
             self._n_live += 1
 
     def _resize(self, left: int) -> None:
-        """The middle has as many workers as there are parts for; those before it grow while it starves, those behind it while
-        parts pile up."""
+        """The middle has as many workers as there are parts for; those before it grow while it starves, those behind it
+        while parts pile up."""
         middle = self.pools[self._middle]
         for position, pool in enumerate(self.pools):
             n = len(pool.workers)
@@ -221,7 +225,7 @@ class Pipeline:
 
     def _arrived(self, reference: Any) -> Iterator[tuple[Any, Any, str]]:
         pool, worker, item = self._flight.pop(reference)
-        worker.busy -= 1
+        worker.busy, worker.alone = worker.busy - 1, False
         worker.idle_since = time.monotonic()
         try:
             ray.get(reference)
