@@ -118,6 +118,17 @@ def _sync_folder(folder: str) -> None:
 
 
 def _local_new(path: str, data: bytes) -> bool:
+    for _ in range(5):
+        try:
+            return _local_new_once(path, data)
+        except (
+            FileNotFoundError
+        ):  # who holds the folder's claim swept our file, which was taken for a dead writer's
+            continue
+    return _local_new_once(path, data)
+
+
+def _local_new_once(path: str, data: bytes) -> bool:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, temporary_name(name))
     try:

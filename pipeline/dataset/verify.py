@@ -113,6 +113,12 @@ def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
 _OF_PARTS = {"index": ".parquet", "manifest": ".json", "shards": ".tar"}
 
 
+def _is_a_systems(name: str) -> bool:
+    """Whether a file is what an operating system leaves behind: nobody's data. A dead writer's leftovers are told of."""
+    base = name.rsplit("/", 1)[-1]
+    return storage.is_litter(base) and not base.startswith((storage.TEMPORARY, ".claim"))
+
+
 def _foreign(layout: Layout, plan: Plan) -> Iterator[str]:
     """Files that no part, no unit and no step of the program has. Folders of a file a part are read as a stream."""
     found = [name for name in _names(layout, "", set(_OF_PARTS)) if not is_ours(name)]
@@ -120,7 +126,7 @@ def _foreign(layout: Layout, plan: Plan) -> Iterator[str]:
         for name in storage.names(layout.file(folder)):
             if not (name.endswith(suffix) and plan.parts.has(name.removesuffix(suffix))):
                 found.append(f"{folder}/{name}")
-    yield from (f"foreign: {name}" for name in sorted(found))
+    yield from (f"foreign: {name}" for name in sorted(found) if not _is_a_systems(name))
 
 
 def _names(layout: Layout, folder: str, but: set[str]) -> Iterator[str]:

@@ -22,7 +22,9 @@ STORY = Path(__file__).with_name("ray_story.py")
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ray_and_a_failing_object_store_give_the_bytes_of_a_local_disk(tmp_path, input_folder, s3, faulty):
+def test_ray_and_a_failing_object_store_give_the_bytes_of_a_local_disk(
+    tmp_path, input_folder, s3, faulty, monkeypatch
+):
     settings = settings_of(str(tmp_path / "local"), str(input_folder), samples_per_shard=3)
     build(settings, LocalRunner())
     relabel(
@@ -30,6 +32,7 @@ def test_ray_and_a_failing_object_store_give_the_bytes_of_a_local_disk(tmp_path,
     )
     upload(s3, input_folder, "ray/input")
     server = faulty(seed=7, share=0.1, stall_share=0.002)
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a machine with much to do
     command = [sys.executable, "-m", "tests.reliability.ray_story", "s3://bucket/ray", str(tmp_path)]
     done = subprocess.run(
         command, cwd=STORY.parents[2], capture_output=True, text=True, check=False, timeout=540

@@ -30,7 +30,7 @@ ROOMS = (
     "exports",
 )
 #: Functions of pyarrow that read through its dataset scanner.
-SCANNERS = {"read_table", "ParquetDataset", "read_pandas", "read_metadata", "dataset"}
+SCANNERS = {"read_table", "ParquetDataset", "read_pandas", "dataset"}
 
 
 @pytest.mark.slow
