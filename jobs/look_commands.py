@@ -46,25 +46,17 @@ def _of_dataset(commands: Any, name: str, run: Any, summary: str) -> Any:
     return command
 
 
-def verify(dataset: str, as_json: bool, repair: bool = False) -> int:
+def verify(dataset: str, repair: bool, as_json: bool) -> int:
     """Re-checks every byte of a dataset against its manifest; prints a line a fault.
 
-    repair: removes damaged parts instead.
+    repair: removes the damaged parts instead.
     """
     from pipeline.dataset import verify as checks
-    from pipeline.dataset.verify import verify as faults_of
 
     if repair:
-        removed = checks.repair(dataset)
-        if as_json:
-            print(json.dumps({"dataset": dataset, "removed": removed}))
-            return 0
-        for part in removed:
-            print(f"removed: part {part}")
-        print(f"{dataset}: {len(removed)} damaged parts removed; the command that built it makes them again")
-        return 0
+        return _repair(dataset, checks.repair(dataset), as_json)
     faults = []
-    for line in faults_of(dataset):
+    for line in checks.verify(dataset):
         faults.append(line)
         if not as_json:
             print(line)
@@ -77,6 +69,16 @@ def verify(dataset: str, as_json: bool, repair: bool = False) -> int:
     else:
         print(f"{dataset}: whole, every byte as the manifest says")
     return 1 if faults else 0
+
+
+def _repair(dataset: str, removed: list[str], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"dataset": dataset, "removed": removed}))
+        return 0
+    for part in removed:
+        print(f"removed: part {part}")
+    print(f"{dataset}: {len(removed)} damaged parts removed; the command that built it makes them again")
+    return 0
 
 
 def view(dataset: str, out: str, n: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.failures import failure
 from jobs.printable import Printable, printable
+from jobs.progress import watched
 
 if TYPE_CHECKING:
     from pipeline.settings import BuildSettings
@@ -28,7 +29,8 @@ def outcome(script: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
     )
     try:
-        settings, summary = make()
+        with watched():
+            settings, summary = make()
     except Refused as e:
         print(
             "the folder was made with something else; use another one, or the same settings:", file=sys.stderr

@@ -48,7 +48,7 @@ def check(settings: TrainSettings) -> None:
 
 
 def train(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
-    """Trains in this process, with a progress bar, or on a Ray cluster."""
+    """Trains in this process, with a progress bar where a terminal can show one, or on a Ray cluster."""
     if settings.run.runtime == "ray":
         from jobs.on_ray.training import train_student
 
@@ -56,7 +56,7 @@ def train(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
     from training.train import train
     from training.trainer import Hooks
 
-    return train(settings, hooks=Hooks(stop=stop, progress=True))
+    return train(settings, hooks=Hooks(stop=stop, progress=sys.stderr.isatty()))
 
 
 def report(settings: TrainSettings, summary: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from pipeline.dataset.plan import Plan
 from pipeline.progress import Incomplete
 from pipeline.runner import Runner, embed, run_parts
 from pipeline.settings import BuildSettings
+from pipeline.standing import Standing, tell
 
 if TYPE_CHECKING:
     from pipeline.stages.chain import Job
@@ -96,6 +97,7 @@ def _pool(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str, Any]
         log.info("concept pool: found")
         return record
     started = time.perf_counter()
+    tell(Standing("concept pool"))
     if settings.pool.path:
         pool = ConceptPool.load(storage.absolute(settings.pool.path))
     else:
@@ -105,6 +107,7 @@ def _pool(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str, Any]
     pool.save(layout.pool)
     log.info("concept pool: %d concepts in %.1f s", len(pool.names), time.perf_counter() - started)
     started = time.perf_counter()
+    tell(Standing("text embeddings"))
     record = runner.call(settings, embed, settings, layout)
     shape = (record["n_concepts"], record["dim"])
     log.info("text embeddings: %d x %d in %.1f s", *shape, time.perf_counter() - started)

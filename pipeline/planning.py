@@ -7,7 +7,6 @@ it when. The driver holds a record a unit and a row a part.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
@@ -25,6 +24,7 @@ from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index
 from pipeline.stages.index import UnitRecord
+from pipeline.standing import Standing, tell
 
 log = logging.getLogger("regionpairs")
 
@@ -32,8 +32,6 @@ log = logging.getLogger("regionpairs")
 KEYS_A_TASK = 4_000_000
 #: Tables of counts that one task merges.
 MERGE_WIDTH = 64
-#: Seconds between two lines about the pass.
-EVERY_S = 10.0
 
 
 class Map(Protocol):
@@ -194,14 +192,14 @@ def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map)
         return list(_index_up_to(settings, layout, units, found))
     todo = ((number, unit, 0) for number, unit in enumerate(units) if number not in found)
     n_todo = len(units) - len(found)
-    n_samples, said = 0, time.monotonic()
+    n_samples = 0
+    if n_todo:
+        tell(Standing("index", "units", 0, n_todo))
     indexed: dict[int, Indexed] = {}
     for done, record in enumerate(run(partial(_index_one, settings, layout), todo, slow=True), start=1):
         indexed[record.unit] = Indexed.of(record)
         n_samples += record.n_samples
-        if time.monotonic() - said > EVERY_S:
-            said = time.monotonic()
-            log.info("index: %d of %d units, %d samples", done, n_todo, n_samples)
+        tell(Standing("index", "units", done, n_todo, n_samples))
     return [found.get(number) or indexed[number] for number in range(len(units))]
 
 
@@ -211,6 +209,7 @@ def _index_up_to(
     """The first units, until `source.limit` rows are together: one after the other, since each limits the next."""
     left = settings.source.limit
     for number, unit in enumerate(units):
+        tell(Standing("index up to source.limit", n_samples=settings.source.limit - left))
         record = found.get(number) or Indexed.of(index.index_unit(settings, layout, number, unit, left))
         yield record
         left -= record.n_rows
@@ -224,6 +223,7 @@ def _mark_duplicates(
     """Marks keys that an earlier unit has; hash shares of the keys are looked at as tasks."""
     if len(found) < 2:
         return found
+    tell(Standing("duplicate keys"))
     n_shares = 1 + sum(record.n_rows for record in found) // KEYS_A_TASK
     numbers = [record.unit for record in found]
     marks: dict[int, list[int]] = {}

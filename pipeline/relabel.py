@@ -25,6 +25,7 @@ from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
 from pipeline.dataset.plan import Parts, Plan
 from pipeline.runner import Runner, embed
 from pipeline.settings import BuildSettings
+from pipeline.standing import Standing, tell
 
 if TYPE_CHECKING:
     from pipeline.stages.chain import Job, Stage
@@ -149,4 +150,5 @@ def _copied_pool(
         return old
     wanted.save(layout.pool)
     log.info("encoding %d concepts", len(wanted.names))
+    tell(Standing("text embeddings"))
     return runner.call(settings, embed, settings, layout)

@@ -70,7 +70,8 @@ def run_parts(
     check_chain(stages)
     if not len(todo):
         return None
-    progress = Progress(settings, plan.n_samples, len(todo), runner.stages)
+    n_todo = sum(todo.table.column("n_samples").to_pylist())
+    progress = Progress(settings, plan.n_samples, len(todo), runner.stages, n_todo)
     failed: list[str] = []
     for payload in runner.run(stages, job, todo):
         if payload.error:

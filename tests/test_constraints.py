@@ -57,6 +57,7 @@ def test_the_extras_that_the_code_names_are_there():
         "evaluate",
         "report",
         "completion",
+        "docs",
         "s3",
         "gcs",
         "all",

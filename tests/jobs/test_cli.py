@@ -217,6 +217,10 @@ def test_verify_as_json_lists_the_faults(dataset, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert not found["whole"]
     assert Dataset.open(dataset).shards[0].name in found["faults"][0]
+    assert cli.main(["verify", str(copy), "--repair", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == [Dataset.open(dataset).shards[0].part]
+    assert cli.main(["verify", str(copy), "--repair"]) == 0
+    assert "the command that built it" in capsys.readouterr().out
 
 
 # jobs as commands
