@@ -104,4 +104,5 @@ def _row(number: int, image: str | PathLike[str] | bytes, captions: list[str]) -
         "source": source_key.rsplit("/", 1)[-1],
         "image": data,
         "captions": captions,
+        "extra": "",
     }

@@ -136,7 +136,7 @@ def _unit(source: Layout, layout: Layout, work: tuple[int, set[str]]) -> tuple[i
 def _forgotten(row: dict[str, Any], gone: set[str]) -> dict[str, Any]:
     if row["source_key"] not in gone or row["problem"]:
         return row
-    return {**row, "captions": [], "mentions": [], "spans": [], "problem": "removed"}
+    return {**row, "captions": [], "mentions": [], "spans": [], "extra": "", "problem": "removed"}
 
 
 def _pool(source: Layout, layout: Layout) -> dict[str, Any]:

@@ -59,7 +59,7 @@ PARTS = pa.schema(
 #: `row` >= 0: a row of a parquet file or a number of a generated world). `captions` holds every caption of the image
 #: that is not blank, in source order; `mentions` the names that they mention, sorted, `spans` where. `problem` is
 #: empty, or the reason why this sample will be rejected (duplicate_key, no_caption, ...); then `n_samples` may be more
-#: than 1.
+#: than 1. `extra` is a JSON object of what `source.extra` names, "" where it names nothing.
 INDEX = pa.schema(
     [
         _field("source_key", pa.string()),
@@ -70,6 +70,7 @@ INDEX = pa.schema(
         _field("captions", _STRINGS),
         _field("problem", pa.string()),
         _field("n_samples", pa.int64()),
+        _field("extra", pa.string()),
         _field("mentions", _STRINGS),
         _field("spans", _spans(_field("name", pa.string()))),
     ]
@@ -84,6 +85,7 @@ SAMPLES = pa.schema(
         _field("source", pa.string()),
         _field("image", pa.large_binary()),
         _field("captions", _STRINGS),
+        _field("extra", pa.string()),
         _field("mentioned", _IDS),
         _field("spans", _CONCEPT_SPANS),
     ]

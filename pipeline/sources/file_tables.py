@@ -54,11 +54,8 @@ def _of_lines(data: bytes) -> Iterator[Record]:
 def _of_rows(text: str, delimiter: str, columns: ColumnSettings, url: str) -> Iterator[Record]:
     """Rows of comma- or tab-separated text, with a header or, where the first field is an image's name, without."""
     csv.field_size_limit(_MAX_FIELD)
-    lines = io.StringIO(text, newline="")
-    if delimiter == ",":
-        rows = csv.reader(lines, delimiter=delimiter)
-    else:
-        rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    file = io.StringIO(text, newline="")
+    rows = csv.reader(file) if delimiter == "," else csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     header: list[str] | None = None
     try:
         for row in rows:

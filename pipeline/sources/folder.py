@@ -1,8 +1,8 @@
 """A folder of images whose captions lie beside them, or in a table of file names.
 
 Three forms, told apart by what is there: `source.captions` names a table (.csv, .tsv, .jsonl, .parquet); else files
-`metadata.*` in the folder are tables (Hugging Face's imagefolder); else each image has a `.txt`, `.caption` or `.json`
-of its own name (img2dataset's files output).
+`metadata.*` in the folder are tables (Hugging Face's imagefolder); else each image has a `.txt`, `.caption` or `.json` of
+its own name (img2dataset's files output).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concept_pool.captions import captions_of_members, captions_of_record
 from pipeline.images import BadSample
 from pipeline.sources import InputChanged, Unit, index_row
 from pipeline.sources.columns import path_column
+from pipeline.sources.extra import extra_of, extra_of_json
 from pipeline.sources.file_tables import SUFFIXES as TABLES
 from pipeline.sources.file_tables import Record, records_of
 from pipeline.sources.files import Files, digest, is_clutter
@@ -44,6 +45,7 @@ class FolderSource:
         self._images = ImageFolder(storage.location(settings.images, "source.images"), "source.images")
         self._given = Files([settings.captions], TABLES, "captions") if settings.captions else None
         self._columns = settings.columns
+        self._extra = settings.extra
         self._read: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
         self.root = storage.redacted(self._images.root)
 
@@ -91,15 +93,22 @@ class FolderSource:
         stem, place = name.rpartition(".")[0], f"{folder}/" if folder else ""
         text = next((stem + s for s in TEXTS if stem + s in sizes), None)
         document = stem + DOCUMENT if stem + DOCUMENT in sizes else None
-        found = [storage.read_bytes(self._images.url(place + n)) if n else None for n in (text, document)]
-        captions, readable = captions_of_members(found[0], found[1], self._columns.caption)
+        lines, record = (
+            storage.read_bytes(self._images.url(place + n)) if n else None for n in (text, document)
+        )
+        captions, readable = captions_of_members(lines, record, self._columns.caption)
         problem = ""
         if text is None and document is None:
             problem = f"no_caption: no {', '.join((*TEXTS, DOCUMENT))} beside it"
         elif not captions and not readable:
             problem = "bad_json"
         return index_row(
-            place + name, place + name, captions or [found[0] or b""], n_bytes=sizes[name], problem=problem
+            place + name,
+            place + name,
+            captions or [lines or b""],
+            n_bytes=sizes[name],
+            problem=problem,
+            extra=extra_of_json(record, self._extra),
         )
 
     def _rows(self, table: Unit) -> list[dict[str, Any]]:
@@ -133,7 +142,8 @@ class FolderSource:
             else location or (name if isinstance(name, str) else "") or place
         )
         captions = captions_of_record(record, self._columns.caption)
-        return index_row(key, location, captions, n_bytes=n_bytes, problem=problem)
+        extra = extra_of(record, self._extra)
+        return index_row(key, location, captions, n_bytes=n_bytes, problem=problem, extra=extra)
 
     def _url(self, table: Unit) -> str:
         if self._given:
@@ -172,4 +182,4 @@ def load(settings: SourceSettings) -> FolderSource:
 
 
 def describe(settings: SourceSettings) -> dict[str, Any]:
-    return {"columns": asdict(settings.columns)}
+    return {"columns": asdict(settings.columns), "extra": settings.extra}

@@ -17,6 +17,7 @@ from concept_pool.captions import caption_fields, captions_of, captions_of_recor
 from pipeline.images import BadSample
 from pipeline.sources import InputChanged, Unit, index_row
 from pipeline.sources.columns import image_column, key_column, path_column
+from pipeline.sources.extra import extra_of
 from pipeline.sources.files import Files, digest, files_identity
 from pipeline.sources.image_folder import ImageFolder
 from pipeline.sources.parquet_files import Damaged, Table, cell, cells
@@ -46,6 +47,7 @@ class ParquetSource:
         self._files = Files(settings.url_list(), SUFFIXES, "urls")
         self._columns = settings.columns
         self._column = settings.columns.caption
+        self._extra = settings.extra
         self._images = settings.images and storage.location(settings.images, "source.images")
         self._folders: dict[str, ImageFolder] = {}
         self._units: list[Unit] | None = None
@@ -97,7 +99,9 @@ class ParquetSource:
             )
         no_image = "" if _of_images(self._columns, names) else f"no_image: its columns are {', '.join(names)}"
         key = key_column(self._columns, names)
-        columns = list(dict.fromkeys([*([key] if key else []), *found]))
+        columns = list(
+            dict.fromkeys([*([key] if key else []), *found, *(n for n in self._extra if n in names)])
+        )
         for group in table.groups():
             row = table.starts[group]
             if row < unit.start or 0 <= unit.stop <= row:
@@ -118,7 +122,10 @@ class ParquetSource:
         if not captions:
             blank = any(record[n] not in (None, []) for n in caption_fields(record, self._column))
             problem = problem or ("empty_caption" if blank else "no_caption")
-        return index_row(key or f"{location}:{row}", location, captions, row=row, problem=problem)
+        extra = extra_of(record, self._extra)
+        return index_row(
+            key or f"{location}:{row}", location, captions, row=row, problem=problem, extra=extra
+        )
 
     def _damage_row(self, location: str, row: int, n_rows: int, detail: str) -> dict[str, Any]:
         problem = f"damaged_parquet: {detail}"
@@ -315,4 +322,4 @@ def load(settings: SourceSettings) -> ParquetSource:
 
 
 def describe(settings: SourceSettings) -> dict[str, Any]:
-    return {"columns": asdict(settings.columns)}
+    return {"columns": asdict(settings.columns), "extra": settings.extra}

@@ -54,6 +54,7 @@ class SourceSettings:
             .jsonl (kind: folder, may be left out); for other kinds the same as `urls`
         urls: file or folder, or a list of them; glob patterns are expanded (kinds: webdataset, parquet, tsv, text)
         columns: names of columns, where they are not the usual ones
+        extra: columns or JSON keys that travel into each sample's JSON, as `extra` (kinds: webdataset, parquet, folder)
         limit: use the first so many samples; 0: all
         count: number of scenes (kind: shapes)
         seed: seed of the scenes (kind: shapes)
@@ -68,6 +69,7 @@ class SourceSettings:
     captions: str | None = None
     urls: list[str] | str = field(default_factory=list)
     columns: ColumnSettings = field(default_factory=ColumnSettings)
+    extra: list[str] = field(default_factory=list)
     limit: int = 0
     count: int = 256
     seed: int = 0
@@ -81,6 +83,8 @@ class SourceSettings:
         _require(self.limit >= 0, "limit", f"must not be negative, is {self.limit}")
         _require(self.max_pixels >= 1, "max_pixels", f"must be at least 1, is {self.max_pixels}")
         _require(not (self.options and KINDS.is_ours(self.kind)), "options", f"kind {self.kind} takes none")
+        without = KINDS.is_ours(self.kind) and self.kind not in ("webdataset", "parquet", "folder")
+        _require(not (self.extra and without), "extra", f"kind {self.kind} has no columns or keys")
         named = [key for key in ("images", "captions", "urls") if getattr(self, key)]
         if self.kind == "shapes":
             _require(not named, "kind", f"shapes reads no files, but source.{''.join(named[:1])} is given")

@@ -12,6 +12,7 @@ from typing import IO, Any
 import storage
 from concept_pool.captions import captions_of_members
 from pipeline.sources import InputChanged, Unit, index_row
+from pipeline.sources.extra import extra_of_json
 from pipeline.sources.files import Files, files_identity
 from pipeline.sources.settings import SourceSettings
 from pipeline.sources.tar_bytes import Compressed, PlainBytes, open_tar
@@ -40,6 +41,7 @@ class WebDatasetSource:
     def __init__(self, settings: SourceSettings):
         self._files = Files(settings.url_list(), SUFFIXES, "urls")
         self._column = settings.columns.caption
+        self._extra = settings.extra
         self._unpacked = _Unpacked()
         self._units: list[Unit] | None = None
         self.root = self._files.root
@@ -88,6 +90,7 @@ class WebDatasetSource:
             n_bytes=sample.image.size if sample.image else -1,
             row=0 if compressed else -1,
             problem=problem,
+            extra=extra_of_json(sample.document, self._extra),
         )
 
     def _count_damage(self, contents: Contents, unit: Unit, rows: list[dict[str, Any]]) -> None:
@@ -181,4 +184,4 @@ def load(settings: SourceSettings) -> WebDatasetSource:
 
 
 def describe(settings: SourceSettings) -> dict[str, Any]:
-    return {"caption_column": settings.columns.caption}
+    return {"caption_column": settings.columns.caption, "extra": settings.extra}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 import time
@@ -178,6 +179,7 @@ class Annotator:
             "width": width,
             "height": height,
             "captions": row["captions"],
+            **({"extra": json.loads(row["extra"])} if row["extra"] else {}),
             "mentioned": list(row["mentioned"]),
             **self._identity,
             "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),

@@ -70,7 +70,7 @@ def mark_blocked(rows: Iterable[dict[str, Any]], listed: BlockList) -> None:
     """Marks every usable row whose source key is listed, and forgets its captions."""
     for row in rows:
         if not row["problem"] and listed.entry_of(row["source_key"]):
-            row |= {"problem": "blocked: its source key is on source.block_list", "captions": []}
+            row |= {"problem": "blocked: its source key is on source.block_list", "captions": [], "extra": ""}
 
 
 def mark_unit(settings: BuildSettings, layout: Layout, number: int, duplicates: list[int]) -> UnitRecord:

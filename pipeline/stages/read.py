@@ -49,6 +49,7 @@ class Read:
             "source": row["location"],
             "image": image,
             "captions": row["captions"],
+            "extra": row["extra"],
             "mentioned": self._pool.ids_of(row["mentions"]),
             "spans": concept_spans(self._pool, row["captions"], row["spans"]),
         }
