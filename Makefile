@@ -4,6 +4,7 @@
 #   make demo PIP_FLAGS=... the same, with flags for pip: those that PyTorch's installation page names for CPU-only
 #                           wheels make the download a tenth
 #   make test               every test
+#   make docs               the documentation as a site, build/site/index.html
 PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check lint format setup constraints clean
+.PHONY: demo test check lint format setup constraints configuration docs clean
 
 setup: $(READY)
 
@@ -45,6 +46,13 @@ format: $(READY)
 
 constraints: $(READY)  ## pins the versions of this environment
 	@$(BIN)/python .ci/constraints.py
+
+configuration: $(READY)  ## the page of all settings, from the settings classes
+	@$(BIN)/python .ci/configuration.py
+
+docs: configuration  ## the documentation as a site; a broken link ends it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .setup-started

@@ -33,10 +33,11 @@ from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from jobs.arguments import config_file
 from pipeline import localizers, teachers
-from pipeline.align import AlignSettings, top_of
+from pipeline.align import AlignSettings
 from pipeline.dataset.sample import region_embedding_arrays, region_embeddings
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
+from pipeline.ranking import top_of
 from pipeline.teachers.settings import TeacherSettings
 from world import scenes
 

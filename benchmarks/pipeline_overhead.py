@@ -29,13 +29,13 @@ from jobs.on_ray.build import RayRunner
 from pipeline import build as builds
 from pipeline import localizers, sources, teachers
 from pipeline.align import align
-from pipeline.build import Runner
 from pipeline.dataset import concepts as vocabulary
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.run_local import LocalRunner
+from pipeline.runner import Runner
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.stages.chain import Job, Payload

@@ -42,6 +42,9 @@ def captions_of(value: Any) -> list[str]:
     `sentence` counts, and where it has none of these, each value that is a text, a list or an object (`{"en": ...,
     "fr": ...}`). numpy and Arrow values count as what they hold. Blank captions are dropped.
     """
+    if type(value) is str and len(value) <= MAX_CAPTION_CHARS and value.isascii() and value.isprintable():
+        plain = value.strip()  # most captions; all that follows would leave them as they are
+        return [plain] if plain else []
     found: list[str] = []
     budget = iter(range(MAX_VALUES))
     try:

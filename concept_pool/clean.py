@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
+
+from concept_pool.edits import Text
 
 _QUOTES = str.maketrans(
     {
@@ -44,38 +45,64 @@ _DEBRIS_SIGNS = re.compile(r"\d|stock|royalty|reserved|copyright|click| by | cou
 _CREDIT = re.compile(
     r"\b(?:[Pp]hoto|[Pp]hotograph|[Ii]mage|[Pp]icture)s? (?:by|courtesy of|credit:?) [A-Z]\w+(?: [A-Z]\w+)*"
 )
+_ENTITY = re.compile(r"&(?:#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)")
+_SLASH, _UNDERSCORE = re.compile("/"), re.compile("_")
+_EDGES = " ,;:|-*\"'"
 _HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")
+_ADDRESSES = ((_ADDRESS, " "), (_FILE, " "), (_HANDLE, " "), (_SLASH, " / "), (_UNDERSCORE, " "))
+_TAIL = _EDGES + "\t\n\r\f\v"
 _WORD = re.compile(r"[A-Za-z][A-Za-z']*")
 
 
 def clean_caption(caption: str, max_chars: int = 1000) -> str:
     """The caption without debris, ready for the tagger; may be empty. Never raises on a str."""
-    text = caption[:max_chars]
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
-        text = unicodedata.normalize("NFKC", text.translate(_QUOTES)).translate(_QUOTES)
-    if "&" in text:
-        text = html.unescape(text).translate(_QUOTES)
-    if "<" in text or "[" in text:
-        text = _MARKUP.sub(" , ", text)
-    if "." in text[:-2] or "@" in text or "#" in text or "_" in text or "/" in text:
-        text = _HANDLE.sub(" ", _FILE.sub(" ", _ADDRESS.sub(" ", text)))
-        text = text.replace("/", " / ").replace("_", " ")
-    if _DEBRIS_SIGNS.search(text):
-        text = _DEBRIS.sub(" , ", _CREDIT.sub(" , ", text))
-    if "-" in text:
-        text = _HYPHEN.sub(" ", text)
-    text = " ".join(text.split()).strip(" ,;:|-*\"'")
-    return _truecase(text)
+    text = Text(caption[:max_chars])
+    clean(text)
+    return text.now
 
 
-def _truecase(text: str) -> str:
+def clean(text: Text) -> None:
+    """Applies the rules to a caption."""
+    if not text.now.isascii():
+        text.now = text.now.encode(
+            "utf-8", "replace"
+        ).decode()  # half a surrogate pair is no text; it becomes a "?"
+        text.translate(_QUOTES)
+        text.normalise()
+        text.translate(_QUOTES)
+    if "&" in text.now:
+        text.sub(_ENTITY, lambda found: html.unescape(found[0]))
+        text.translate(_QUOTES)
+    if "<" in text.now or "[" in text.now:
+        text.sub(_MARKUP, " , ")
+    if "." in text.now[:-2] or "@" in text.now or "#" in text.now or "_" in text.now or "/" in text.now:
+        for pattern, replacement in _ADDRESSES:
+            text.sub(pattern, replacement)
+    if _DEBRIS_SIGNS.search(text.now):
+        text.sub(_CREDIT, " , ")
+        text.sub(_DEBRIS, " , ")
+    if "-" in text.now:
+        text.sub(_HYPHEN, " ")
+    text.collapse()
+    text.strip(_EDGES)
+    _truecase(text)
+
+
+def is_as_written(caption: str, cleaned: str) -> bool:
+    """Whether cleaning changed the caption in nothing but case, hyphens and what is cut off its end: then every character
+    stands where it stood."""
+    if len(caption.rstrip(_TAIL)) != len(cleaned) or not caption.isascii():
+        return False
+    return caption[: len(cleaned)].replace("-", " ").lower() == cleaned.replace("-", " ").lower()
+
+
+def _truecase(text: Text) -> None:
     """Lower-case a title or a shout; else only the first word, if it is capitalised in the usual way."""
-    if text.isupper() or sum(map(str.isupper, text)) > 1:
-        words = [word for word in _WORD.findall(text) if len(word) > 3]
+    if text.now.isupper() or sum(map(str.isupper, text.now)) > 1:
+        words = [word for word in _WORD.findall(text.now) if len(word) > 3]
         if len(words) >= 2 and sum(word[0].isupper() for word in words) >= 0.8 * len(words):
-            return text.lower()
-    first = _WORD.match(text)
+            text.lower()
+            return
+    first = _WORD.match(text.now)
     if first and (first[0][1:].islower() or len(first[0]) == 1):
-        return text[0].lower() + text[1:]
-    return text
+        text.now = text.now[0].lower() + text.now[1:]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from concept_pool.parse import Parser
+from concept_pool.parse import Parsed, Parser
 
 TABLE = pa.schema(
     [
@@ -137,24 +138,54 @@ class Counts:
         return counts
 
 
+#: The distinct captions of an image, and what each names.
+ParsedImage = list[tuple[str, Parsed]]
+
+
 def count_block(captions_per_image: list[list[str]], parser: Parser) -> tuple[Counts, list[list[str]]]:
     """Counts of a block of images, and the names that each image's captions mention (sorted).
 
     A caption that an image has twice counts once. An image without captions counts as an image that names
     nothing.
     """
-    counts = Counts(max_examples=parser.settings.max_examples)
+    return count_parsed(parse_block(captions_per_image, parser), parser)
+
+
+def parse_block(captions_per_image: list[list[str]], parser: Parser) -> list[ParsedImage]:
+    """The distinct captions of every image of a block, tidied, with what they name."""
     unique = [list(dict.fromkeys(map(_tidy, captions))) for captions in captions_per_image]
     parsed = iter(parser.analyse([caption for captions in unique for caption in captions]))
+    return [[(caption, next(parsed)) for caption in captions] for captions in unique]
+
+
+def count_parsed(images: list[ParsedImage], parser: Parser) -> tuple[Counts, list[list[str]]]:
+    """What `count_block` returns, of captions that are parsed."""
+    counts = Counts(max_examples=parser.settings.max_examples)
     mentions = []
-    for captions in unique:
-        image = [(caption, next(parsed)) for caption in captions]
+    for image in images:
         for _, read in image:
             counts.rejected.update(read.rejected)
         mentions.append(
             counts.add_image([(caption, read.names) for caption, read in image], parser.lexicon.opaque)
         )
     return counts, mentions
+
+
+def spans_of(captions: list[str], image: ParsedImage, parser: Parser) -> list[dict[str, Any]]:
+    """Where an image's captions say names: {name, caption, start, end}.
+
+    `captions[caption][start:end]` is how a caption says the name. image: what `parse_block` gave for these captions. Of
+    equal captions the first one counts.
+    """
+    numbers: dict[str, int] = {}
+    for number, caption in enumerate(captions):
+        numbers.setdefault(_tidy(caption), number)
+    return [
+        {"name": name, "caption": numbers[text], "start": start, "end": end}
+        for text, parsed in image
+        if parsed.spans
+        for name, start, end in parser.spans(captions[numbers[text]], parsed)
+    ]
 
 
 def tails(name: str, opaque: frozenset[str]) -> list[str]:

@@ -37,6 +37,8 @@ _LIKENESS = frozenset(
 )  # fmt: skip
 
 Token = tuple[str, str]
+#: A name and the tokens that say it: (name, first, one after the last).
+Place = tuple[str, int, int]
 Rejects = dict[tuple[str, str], None]
 
 
@@ -55,9 +57,12 @@ class NameReader:
             first, length = compound.split()[0], len(compound.split())
             self._longest[first] = max(length, self._longest.get(first, 0))
 
-    def read(self, tokens: list[Token]) -> tuple[list[str], list[tuple[str, str]]]:
-        """(names, rejected (word, reason)) of a caption, both unique, in order of appearance."""
-        names: dict[str, None] = {}
+    def read(self, tokens: list[Token]) -> tuple[list[str], list[tuple[str, str]], list[Place]]:
+        """(names, rejected (word, reason), places) of a caption.
+
+        Names and rejected words are unique, in order of appearance; places are all of those where a name stands.
+        """
+        places: list[Place] = []
         rejected: Rejects = {}
         words = [word.lower() for word, _ in tokens]
         i = end = 0
@@ -71,13 +76,15 @@ class NameReader:
                 continue
             end = self._run_end(tokens, words, i, fixed)
             if not (not fixed and end < len(tokens) and self._joins_fixed(tokens, words, end)):
-                name = self._name(tokens, words, i, end, fixed, rejected)
-                if name:
-                    names[name] = None
+                place = self._name(tokens, words, i, end, fixed, rejected)
+                if place:
+                    places.append(place)
                     if self.attributes:
-                        names.update(dict.fromkeys(f"{a} {name}" for a in self._adjectives(tokens, words, i)))
+                        name, _, stop = place
+                        found = self._adjectives(tokens, words, i)
+                        places += [(f"{words[at]} {name}", at, stop) for at in found]
             i = end
-        return list(names), list(rejected)
+        return list(dict.fromkeys([name for name, _, _ in places])), list(rejected), places
 
     def _fixed_length(self, words: list[str], start: int) -> int:
         """Tokens of the longest fixed name that starts here; 0: none does."""
@@ -151,12 +158,15 @@ class NameReader:
 
     def _name(
         self, tokens: list[Token], words: list[str], start: int, end: int, fixed: int, rejected: Rejects
-    ) -> str | None:
-        """The concept of tokens[start:end] (the first `fixed` are a fixed name); None if all is rejected."""
+    ) -> Place | None:
+        """The concept of tokens[start:end] (the first `fixed` are a fixed name) and those of them that it is made of.
+
+        None if all is rejected.
+        """
         hidden, alias_of = self.lexicon.not_visible, self.lexicon.aliases
         parts = words[start:end]
         if parts == ["glasses"] and words[end : end + 1] != ["of"]:
-            return "glasses"
+            return "glasses", start, end
         if not (fixed == len(parts) and " ".join(parts) in self.lexicon.compounds):
             parts[-1] = self.singular(parts[-1], tokens[end - 1][1] in _PLURAL or fixed == len(parts))
         while parts:
@@ -173,9 +183,12 @@ class NameReader:
             parts = parts[:-1]
         if not parts:
             return None
-        return self._front_and_alias(parts, fixed)
+        name, kept = self._front_and_alias(parts, fixed)
+        end = start + len(parts)
+        return name, end - kept, end
 
-    def _front_and_alias(self, parts: list[str], fixed: int) -> str:
+    def _front_and_alias(self, parts: list[str], fixed: int) -> tuple[str, int]:
+        """The name, and how many of the last parts it is made of."""
         hidden, alias_of = self.lexicon.not_visible, self.lexicon.aliases
         if not fixed:
             parts = parts[-MAX_WORDS:]
@@ -187,18 +200,18 @@ class NameReader:
             parts = parts[-MAX_WORDS:]
         name = " ".join(parts)
         if name in alias_of:
-            return alias_of[name]
+            return alias_of[name], len(parts)
         name = " ".join([*parts[:-1], _last_alias(parts[-1], alias_of)])
-        return alias_of.get(name, name)
+        return alias_of.get(name, name), len(parts)
 
-    def _adjectives(self, tokens: list[Token], words: list[str], start: int) -> list[str]:
-        """Adjectives directly before tokens[start] that say what the thing looks like, in order."""
+    def _adjectives(self, tokens: list[Token], words: list[str], start: int) -> list[int]:
+        """Tokens directly before tokens[start] that are adjectives and say what the thing looks like, in order."""
         found = []
         i = start - 1
         while i >= 0 and (tokens[i][1] in _ADJECTIVES or words[i] in _BETWEEN_ADJECTIVES):
             hidden = self.lexicon.not_visible.get(words[i])
             if tokens[i][1] in _ADJECTIVES and _is_word(words[i]) and hidden in (None, "colour", "adjective"):
-                found.append(words[i])
+                found.append(i)
             i -= 1
         return found[::-1]
 

@@ -8,19 +8,28 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from concept_pool.clean import clean_caption
+from concept_pool.clean import clean, is_as_written
+from concept_pool.edits import Text, Traced
 from concept_pool.lexicon import Lexicon
-from concept_pool.names import NameReader
+from concept_pool.names import NameReader, Place, Token
 from concept_pool.settings import PoolSettings
 from concept_pool.tagger import Tagger
+
+#: A name and where it stands: (name, first character, one after the last).
+Span = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a caption names: `names` in order of appearance, `rejected` (word, reason); both unique."""
+    """What a caption names: `names` in order of appearance, `rejected` (word, reason); both unique.
+
+    text: the caption as the tagger read it. spans: every place of a name in it; `Parser.spans` has those in the caption.
+    """
 
     names: tuple[str, ...]
     rejected: tuple[tuple[str, str], ...]
+    text: str = ""
+    spans: tuple[Span, ...] = ()
 
 
 _NOTHING = Parsed((), ())
@@ -69,20 +78,46 @@ class Parser:
             known[text] = cached
         for text, tokens in zip(new, self.tagger.tag(new) if new else [], strict=True):
             assert self._reader is not None
-            names, rejected = self._reader.read(tokens)
-            known[text] = Parsed(tuple(names), tuple(rejected))
+            names, rejected, places = self._reader.read(tokens)
+            spans = _in_characters(text, tokens, places) if places else ()
+            known[text] = Parsed(tuple(names), tuple(rejected), text, spans)
             self._remember(text, known[text])
         return [known[text] for text in texts]
 
     def clean(self, caption: str) -> str:
         """The text that the tagger reads: without debris, in the usual case, one spelling a word."""
-        text = clean_caption(caption, self.settings.max_caption_chars)
-        if self._spelling_starts.isdisjoint(text.lower().split()):
-            return text
-        return self._spelling.sub(lambda found: self.lexicon.spellings[found[0].lower()], text)
+        text = Text(caption[: self.settings.max_caption_chars])
+        self._edit(text)
+        return text.now
+
+    def _edit(self, text: Text) -> None:
+        clean(text)
+        if not self._spelling_starts.isdisjoint(text.now.lower().split()):
+            text.sub(self._spelling, lambda found: self.lexicon.spellings[found[0].lower()])
+
+    def spans(self, caption: str, parsed: Parsed) -> list[Span]:
+        """Every place of a name in the caption as written: (name, start, end), `caption[start:end]` being how it says it.
+
+        parsed: what `analyse` gave for this caption.
+        """
+        if not parsed.spans or is_as_written(caption, parsed.text):
+            return list(parsed.spans)
+        text = Traced(caption[: self.settings.max_caption_chars])
+        self._edit(text)
+        return [(name, *text.span(start, end)) for name, start, end in parsed.spans]
 
     def _remember(self, text: str, parsed: Parsed) -> None:
         if self.settings.cache_captions:
             self._cache[text] = parsed
             if len(self._cache) > self.settings.cache_captions:
                 self._cache.popitem(last=False)
+
+
+def _in_characters(text: str, tokens: Sequence[Token], places: Sequence[Place]) -> tuple[Span, ...]:
+    """Places of tokens as places of characters: a text is its tokens, one after another, with blanks between some."""
+    ends, at = [], 0
+    find = text.index
+    for word, _ in tokens:
+        at = find(word, at) + len(word)
+        ends.append(at)
+    return tuple((name, ends[first] - len(tokens[first][0]), ends[stop - 1]) for name, first, stop in places)

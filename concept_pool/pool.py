@@ -119,14 +119,15 @@ class ConceptPool:
         no class
         counts as the class at its end ("ceramic sink" as "sink", but "hot dog" never as "dog"); others are
         dropped."""
-        ids = set()
-        for name in names:
-            for candidate in (name, *tails(name, self.opaque)):
-                found = self._ids.get(candidate)
-                if found is not None:
-                    ids.add(found)
-                    break
-        return sorted(ids)
+        return sorted({found[0] for name in names if (found := self.class_of(name)) is not None})
+
+    def class_of(self, name: str) -> tuple[int, int] | None:
+        """The class that a name counts as (`ids_of`), and how many of the name's first words it lacks; None: no class."""
+        for candidate in (name, *tails(name, self.opaque)):
+            found = self._ids.get(candidate)
+            if found is not None:
+                return found, name.count(" ") - candidate.count(" ")
+        return None
 
     def save(self, url: str) -> None:
         """Write concepts.parquet, rejected.parquet and, last, pool.json into the folder `url`; equal pools, equal bytes.

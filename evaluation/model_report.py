@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from concept_pool.embed import embed_pool
 from evaluation.metrics import detection, zero_shot
 from evaluation.truth import TrueImage, TruthSet
 from pipeline import teachers
 from pipeline.localizers import Localizer
+from pipeline.networks.weights_files import load_into
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
 
@@ -45,7 +45,7 @@ def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
             raise ValueError(
                 f"teacher.kind '{settings.kind}' has no image tower that a student could replace"
             )
-        tower.encoder.load_state_dict(load_file(checkpoint))
+        load_into(tower.encoder, checkpoint)
     return teacher
 
 

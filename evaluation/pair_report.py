@@ -16,7 +16,7 @@ from pipeline.dataset import Dataset, Sample
 from pipeline.dataset.sample import is_pair
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-YIELDS = (0.1, 0.25, 0.4)
+YIELDS = (0.02, 0.05, 0.1, 0.25, 0.4, 0.5)
 POLICIES = ("pool", "caption", "blend")
 #: The labels that the dataset holds, beside those of the policies.
 STORED = "stored"
@@ -103,7 +103,7 @@ def stored_regions(sample: Sample) -> pairs.Regions:
     arrays = sample.arrays
     best = np.pad(arrays["topk_probs"].astype(np.float64), ((0, 0), (0, 1)))
     labels, margins = arrays["topk_ids"][:, 0].astype(int), best[:, 0] - best[:, 1]
-    return _regions(sample, labels, best[:, 0], margins, is_pair(arrays))
+    return _regions(sample, labels, best[:, 0], margins, is_pair(arrays), arrays["scores"])
 
 
 def relabelled_regions(samples: Sequence[Sample], aligner: Aligner) -> list[pairs.Regions]:
@@ -119,6 +119,7 @@ def relabelled_regions(samples: Sequence[Sample], aligner: Aligner) -> list[pair
             a.topk_probs[:, 0].astype(np.float64),
             a.margin.astype(np.float64),
             a.kept,
+            a.scores,
         )
         for sample, a in zip(samples, alignments, strict=True)
     ]
@@ -143,7 +144,12 @@ def concept_ids(names: Sequence[str], pool: ConceptPool) -> np.ndarray:
 
 
 def _regions(
-    sample: Sample, labels: np.ndarray, probabilities: np.ndarray, margins: np.ndarray, kept: np.ndarray
+    sample: Sample,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    margins: np.ndarray,
+    kept: np.ndarray,
+    scores: np.ndarray,
 ) -> pairs.Regions:
-    mentioned = frozenset(sample.meta["mentioned"])
-    return pairs.Regions(sample.arrays["boxes_xyxy_norm"], labels, probabilities, margins, kept, mentioned)
+    mentioned, boxes = frozenset(sample.meta["mentioned"]), sample.arrays["boxes_xyxy_norm"]
+    return pairs.Regions(boxes, labels, probabilities, margins, kept, mentioned, scores.astype(np.float64))

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
+from jobs import program
 from jobs.printable import printable
 
 S = TypeVar("S")
@@ -44,6 +45,18 @@ def config_names() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
+def parser_of(settings_type: type, description: str = "") -> ArgumentParser:
+    """The command line of a settings dataclass: `--config`, and `--KEY` for every key."""
+    parser = _OneLineErrors(prog=program.name(""), description=description, print_config="--print_config")
+    parser.add_argument(
+        "--config",
+        action=_ConfigByName,
+        help=f"YAML file of settings, or one that comes with the project: {', '.join(config_names())}",
+    )
+    parser.add_class_arguments(settings_type, nested_key=None)
+    return parser
+
+
 def parse(
     settings_type: type[S],
     argv: list[str] | None = None,
@@ -57,13 +70,7 @@ def parse(
     its dataclass' `Attributes:` section gives it; `--print_config` prints the resolved settings as YAML.
     `validate` raises ValueError("key: what is wrong"). Any error is one line on stderr and SystemExit(2).
     """
-    parser = _OneLineErrors(description=description, print_config="--print_config")
-    parser.add_argument(
-        "--config",
-        action=_ConfigByName,
-        help=f"YAML file of settings, or one that comes with the project: {', '.join(config_names())}",
-    )
-    parser.add_class_arguments(settings_type, nested_key=None)
+    parser = parser_of(settings_type, description)
     values = parser.parse_args(argv)
     try:  # a dataclass may refuse a value of its own as `validate` refuses a combination
         settings: Any = parser.instantiate_classes(values)
@@ -71,6 +78,6 @@ def parse(
         built = settings_type(**fields)
         if validate is not None:
             validate(built)
-    except ValueError as e:
+    except (ValueError, TypeError) as e:  # TypeError: a file has a number where a group of settings belongs
         parser.error(str(e))
     return built

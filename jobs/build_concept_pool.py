@@ -23,10 +23,9 @@ from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from jobs.arguments import parse
+from jobs.failures import failure
 from pipeline import sources
 from pipeline.sources import SourceSettings, Unit
-
-MERGE_WIDTH = 8
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,14 @@ class ConceptPoolJob:
 
 
 def build_concept_pool(job: ConceptPoolJob) -> ConceptPool:
-    """Count the concepts of a corpus of captions and write the pool. ValueError where it holds no captions at all."""
-    out = storage.absolute(job.out)
+    """Count the concepts of a corpus of captions and write the pool. ValueError where it holds no captions at all, and
+    where another program writes into the folder."""
+    out = storage.location(job.out, "out", write=True)
+    with storage.Claim.acquire(out, {"program": "regionpairs concept pool"}):
+        return _build(job, out)
+
+
+def _build(job: ConceptPoolJob, out: str) -> ConceptPool:
     parts = sources.load(job.source, captions_only=True).units()
     names = [
         storage.join(out, ".mentions", f"{i:06d}.parquet") if job.caption_index else None
@@ -96,42 +101,12 @@ def _count_here(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | Non
 
 
 def _count_on_ray(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | None]) -> Counts:
-    """Units as tasks, counts merged as a tree; at most a few tasks a CPU are in flight, whatever the corpus."""
-    import ray
+    from jobs.on_ray.merging import merged_tasks
 
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)
-    count = ray.remote(_count_table).options(num_cpus=1)
-    merge = ray.remote(_merge_all).options(num_cpus=1)
-    window = max(4, int(3 * ray.cluster_resources().get("CPU", 1)))
-    levels: list[list[Any]] = [[]]
-    running: set[Any] = set()
     with tqdm(total=len(parts), unit=" units", disable=None) as bar:
-        for unit, url in zip(parts, mentions, strict=True):
-            if len(running) >= window:
-                done, left = ray.wait(list(running), num_returns=1)
-                ray.get(done)  # an error of a task ends the job
-                running = set(left)
-                bar.update(len(done))
-            ref = count.remote(job.source, unit, job.pool, url)
-            running.add(ref)
-            _add(levels, ref, merge)
-        tables = ray.get([ref for level in levels for ref in level])
-        bar.update(len(running))
+        work = [(job.source, unit, job.pool, url) for unit, url in zip(parts, mentions, strict=True)]
+        tables = merged_tasks(_count_table, _merge_all, work, lambda n: bar.update(n) and None)
     return Counts.from_table(merge_tables(tables))
-
-
-def _add(levels: list[list[Any]], ref: Any, merge: Any) -> None:
-    """Put a table into the tree: `MERGE_WIDTH` tables of a level become one of the next."""
-    depth = 0
-    levels[0].append(ref)
-    while len(levels[depth]) == MERGE_WIDTH:
-        merged = merge.remote(*levels[depth])
-        levels[depth] = []
-        depth += 1
-        if depth == len(levels):
-            levels.append([])
-        levels[depth].append(merged)
 
 
 def _count_table(settings: SourceSettings, unit: Unit, pool: PoolSettings, mentions: str | None) -> Any:
@@ -153,14 +128,13 @@ def _merge_all(*tables: Any) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0: the pool is written; 1: the captions cannot be read; 2: the command line is wrong."""
+    """Exit codes: 0 the pool is written; 1 a disk or a network failed; 2 a setting is wrong, or it names no captions."""
     job = parse(ConceptPoolJob, argv, description=__doc__ or "")
     started = time.perf_counter()
     try:
         built = build_concept_pool(job)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"build_concept_pool: {error}", file=sys.stderr)
-        return 1
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("build_concept_pool.py", e)
     print(
         f"{len(built)} concepts (of {len(built.table)} names) from {built.about['n_captions']} captions of "
         f"{built.about['n_images']} images, {time.perf_counter() - started:.0f} s: {job.out}"

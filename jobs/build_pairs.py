@@ -19,7 +19,7 @@ from jobs.outcome import outcome
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:
-    from pipeline.build import Runner
+    from pipeline.runner import Runner
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = parse(BuildSettings, argv, description=__doc__ or "", validate=check)
     from pipeline.build import build  # only now: `--help` is to start without the models' libraries
 
-    return outcome("build_pairs.py", lambda: (settings.out, build(settings, runner(settings))))
+    return outcome("build_pairs.py", lambda: (settings, build(settings, runner(settings))))
 
 
 def check(settings: BuildSettings) -> None:
@@ -39,7 +39,7 @@ def check(settings: BuildSettings) -> None:
         return
     source = settings.source
     paths = [("out", settings.out), ("source.images", source.images), ("source.captions", source.captions)]
-    paths.append(("pool.path", settings.pool.path))
+    paths += [("pool.path", settings.pool.path), ("source.block_list", source.block_list)]
     for key, path in [*paths, *(("source.urls", url) for url in source.url_list())]:
         if path and "://" not in path and not path.startswith(("/", "~")):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""`regionpairs`: looks at datasets and pools. The jobs that make them are the scripts beside this file.
+"""`regionpairs`: one command for everything (docs/cli.md). The jobs are also the scripts beside this file.
 
 Starts in well under a second: a command imports what it needs.
 """
@@ -11,56 +11,28 @@ import os
 import sys
 from typing import NoReturn
 
-from jobs import pool_commands
+from exports import commands as export_commands
+from jobs import completion, doctor, job_commands, look_commands, pool_commands, removal_commands
+from jobs.hints import with_hint
 from jobs.printable import Printable
 from reports import commands as report_commands
 
 
-def verify(dataset: str, repair: bool = False) -> int:
-    """Re-checks every byte of a dataset against its manifest; prints a line a fault.
-
-    repair: removes the damaged parts instead.
-    """
-    from pipeline.dataset import verify as checks
-    from pipeline.dataset.verify import verify as faults_of
-
-    if repair:
-        removed = checks.repair(dataset)
-        for part in removed:
-            print(f"removed: part {part}")
-        print(f"{dataset}: {len(removed)} damaged parts removed; the command that built it makes them again")
-        return 0
-    n = 0
-    for line in faults_of(dataset):
-        n += 1
-        print(line)
-    print(f"{dataset}: {n} faults" if n else f"{dataset}: whole, every byte as the manifest says")
-    return 1 if n else 0
-
-
-def view(dataset: str, out: str, n: int) -> int:
-    """Draws n samples with their pairs (boxes, concept names, probabilities) into the picture `out`."""
-    import storage
-    from pipeline.dataset import Dataset
-    from reports.contact_sheet import draw
-
-    storage.write_bytes(out, draw(Dataset.open(dataset), n))
-    print(storage.absolute(out))
-    return 0
-
-
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0: all is well; 1: faults were found; 2: the command line is wrong, or what it names is not there or
-    not readable; 141: nobody reads what it prints.
+    not readable; 141: nobody reads what it prints. A job has its own (`jobs/failures.py`).
 
     Names, captions and messages come from data: whatever is printed passes through `Printable`.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if job := job_commands.find(argv):
+        return job_commands.run(*job)
     with (
         contextlib.redirect_stdout(Printable(sys.stdout)),
         contextlib.redirect_stderr(Printable(sys.stderr)),
     ):
         try:
-            arguments = vars(_parser().parse_args(argv))
+            arguments = vars(parser().parse_args(argv))
             code = arguments.pop("run")(**arguments)
             sys.stdout.flush()
             return code
@@ -69,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             return 141
         except (ValueError, OSError, ModuleNotFoundError) as e:
             text = f"{type(e).__name__}: {e}" if isinstance(e, OSError) else str(e)
-            print(f"regionpairs: {' '.join(text.split())}", file=sys.stderr)
+            print(f"regionpairs: {with_hint(' '.join(text.split()), e)}", file=sys.stderr)
             return 2
 
 
@@ -80,28 +52,25 @@ class _OneLineErrors(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}  (--help lists what there is)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineErrors(prog="regionpairs", description="Looks at datasets and concept pools.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("verify", help="re-checks every byte of a dataset against its manifest")
-    command.set_defaults(run=verify)
-    command.add_argument("dataset", help="folder or URL of the dataset")
-    command.add_argument(
-        "--repair", action="store_true", help="removes damaged parts, so that the build makes them again"
+def parser(keys: bool = False) -> argparse.ArgumentParser:
+    """The whole command line. keys: with every key of every job, as shell completion needs it."""
+    whole = _OneLineErrors(
+        prog="regionpairs",
+        description="Region-text pairs from captioned images: builds, trains, and looks at what was made.",
+        epilog="`regionpairs COMMAND --help` says more. Exit codes, --json and shell completion: docs/cli.md.",
     )
-    command = commands.add_parser(
-        "view", help="draws samples with their pairs: boxes, concept names, probabilities"
-    )
-    command.set_defaults(run=view)
-    command.add_argument("dataset", help="folder or URL of the dataset")
-    command.add_argument("--out", default="pairs.png", help="picture to write (default: %(default)s)")
-    command.add_argument(
-        "--n", type=int, default=20, help="samples, spread over the dataset by key (default: %(default)s)"
-    )
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    pool = commands.add_parser("pool", help="concept pools: build, show, search, diff")
+    pools = pool.add_subparsers(required=True, metavar="COMMAND")
+    job_commands.add_to(commands, pools, keys)
+    pool_commands.add_to(pools)
+    look_commands.add_to(commands)
     report_commands.add_to(commands)
-    pool = commands.add_parser("pool", help="looks into concept pools: show, search, diff")
-    pool_commands.add_to(pool.add_subparsers(required=True, metavar="COMMAND"))
-    return parser
+    export_commands.add_to(commands)
+    removal_commands.add_to(commands)
+    doctor.add_to(commands)
+    completion.add_to(commands, lambda: parser(keys=True))
+    return whole
 
 
 if __name__ == "__main__":

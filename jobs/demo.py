@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.outcome import report
+from jobs.page import page_url
 from pipeline.dataset.layout import Layout
 
 #: The checkout that this file is a part of, or, where the project is installed, the folder of its packages.
@@ -60,6 +61,8 @@ def main() -> int:
     layout = Layout(str(out))
     print(report(str(out), json.loads(Path(layout.summary).read_text())))
     print(f"all in all {time.monotonic() - started:.0f} s")
+    page = Path(page_url(str(out)))
+    print(f"report     {page if page.exists() else 'none; the log above says why'}")
     print(f"picture    {picture}")
     print(f"look       {Path(sys.executable).parent / 'regionpairs'} view {out}")
     print(f"           {Path(sys.executable).parent / 'regionpairs'} pool show {layout.pool}")

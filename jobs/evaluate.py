@@ -18,6 +18,7 @@ from dataclasses import asdict
 import storage
 from evaluation.settings import EvaluateSettings
 from jobs.arguments import parse
+from jobs.failures import failure
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,12 +27,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         report = evaluate(settings)
-    except (ValueError, FileNotFoundError) as e:
-        print(f"evaluate.py: {e}", file=sys.stderr)
-        return 2
-    if settings.out:
-        document = json.dumps({"settings": asdict(settings), **report}, indent=1)
-        storage.write_bytes(storage.absolute(settings.out), document.encode())
+        if settings.out:
+            document = json.dumps({"settings": asdict(settings), **report}, indent=1)
+            storage.write_bytes(storage.absolute(settings.out), document.encode())
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("evaluate.py", e)
     print("\n".join(lines(report)))
     return 0
 

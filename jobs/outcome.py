@@ -5,25 +5,32 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import storage
+from jobs.failures import failure
 from jobs.printable import Printable, printable
-from pipeline.dataset.claim import Refused
-from pipeline.dataset.finish import Incomplete
+from jobs.progress import watched
+
+if TYPE_CHECKING:
+    from pipeline.settings import BuildSettings
 
 
-def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int:
-    """Makes a dataset, with the log on stdout, and prints its report or, on stderr, why there is none.
+def outcome(script: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]]) -> int:
+    """Makes a dataset, with the log on stdout, and prints ten lines about it or, on stderr, why there is none.
 
-    make: returns the dataset's folder and its summary. Exit codes: 0 complete; 1 samples lost, more rejects than the
-    budget, or a disk or network failed; 2 a setting is wrong or the folder was made with other settings.
+    make: returns the dataset's settings and its summary. A page about it lies beside it (`jobs/page.py`). Exit codes: 0
+    complete; 1 samples lost, more rejects than the budget, or a disk or network failed; 2 a setting is wrong or the folder
+    was made with other settings.
     """
+    from pipeline.dataset.claim import Refused
+    from pipeline.dataset.finish import Incomplete
+
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
     )
     try:
-        out, summary = make()
+        with watched():
+            settings, summary = make()
     except Refused as e:
         print(
             "the folder was made with something else; use another one, or the same settings:", file=sys.stderr
@@ -34,21 +41,23 @@ def outcome(program: str, make: Callable[[], tuple[str, dict[str, Any]]]) -> int
     except Incomplete as e:
         print(printable(f"incomplete: {e}"), file=sys.stderr)
         return 1
-    except storage.ClaimLost as e:
-        print(printable(f"{program}: {e}"), file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as e:
-        print(printable(f"{program}: {e}"), file=sys.stderr)
-        return 2
-    except OSError as e:  # a disk or a network that failed for longer than it is retried
-        print(printable(f"{program}: {type(e).__name__}: {e}"), file=sys.stderr)
-        return 1
-    print(printable(report(out, summary)))
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure(script, e)
+    lines = [report(settings.out, summary)]
+    if settings.report:
+        from jobs.page import write_page
+
+        built = bool(summary["last_run"].get("n_parts_built"))
+        if url := write_page(settings.out, anew=built):
+            lines.append(f"report     {url}")
+    print(printable("\n".join(lines)))
     return 0
 
 
 def report(out: str, summary: dict[str, Any]) -> str:
     """Ten lines about a finished dataset; `summary` as in its summary.json."""
+    import storage
+
     seconds, run = summary["stage_seconds"], summary["last_run"]
     reasons = ", ".join(f"{n} {reason}" for reason, n in summary["rejects_by_reason"].items()) or "none"
     size = f"{summary['n_bytes'] / 1e6:.1f} MB"

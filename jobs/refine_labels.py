@@ -5,7 +5,7 @@
 
 DATASET was built with --align.region_embeddings fp16 (or int8). Fits a classifier with a background class to all stored
 regions and their images' captions, then labels every region by it, as jobs/relabel.py does; the classifier lies in
-concept_pool/classifier.safetensors, and how the fit went in corpus/report.json. DATASET's settings are the defaults, but
+concept_pool/classifier.safetensors, how the fit went in classifier.json beside it. DATASET's settings are the defaults, but
 for align.score (objectness) and align.threshold (0.2). The same command again goes on where it stopped. Exit codes as of
 build_pairs.py; an alarm (captions that do not fit their images) is logged and in the report.
 """
@@ -15,28 +15,32 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from jobs import program
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
 from jobs.relabel import settings_of
+from pipeline.settings import BuildSettings
 
 #: Where the corpus pass keeps by another rule than the dataset.
 DEFAULTS = ("--align.policy", "corpus", "--align.score", "objectness", "--align.threshold", "0.2")
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    first = argparse.ArgumentParser(
+        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     own, rest = first.parse_known_args(argv)
 
     from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
-    def make() -> tuple[str, dict[str, Any]]:
+    def make() -> tuple[BuildSettings, dict[str, Any]]:
         settings = settings_of(own.dataset, [*DEFAULTS, *rest])
         if settings.align.policy != "corpus":
             raise ValueError(
                 f"align.policy: this job is for corpus; jobs/relabel.py does {settings.align.policy}"
             )
-        return settings.out, relabel(own.dataset, settings, runner(settings))
+        return settings, relabel(own.dataset, settings, runner(settings))
 
     return outcome("refine_labels.py", make)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from jobs import program
 from jobs.arguments import parse
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
@@ -25,16 +26,18 @@ from pipeline.settings import BuildSettings
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    first = argparse.ArgumentParser(
+        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--pool", help="folder of another concept pool (default: the dataset's own)")
     own, rest = first.parse_known_args(argv)
 
     from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
-    def make() -> tuple[str, dict[str, Any]]:
+    def make() -> tuple[BuildSettings, dict[str, Any]]:
         settings = settings_of(own.dataset, [*rest, *(["--pool.path", own.pool] if own.pool else [])])
-        return settings.out, relabel(own.dataset, settings, runner(settings))
+        return settings, relabel(own.dataset, settings, runner(settings))
 
     return outcome("relabel.py", make)
 

@@ -13,6 +13,7 @@ import sys
 
 from evaluation.studies.settings import ScalingSettings
 from jobs.arguments import parse
+from jobs.failures import failure
 from jobs.maps import map_of
 
 
@@ -25,9 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         print(scaling_study.run(settings, map_of(settings.parallel)))
-    except (ValueError, FileNotFoundError) as e:
-        print(f"scaling_study.py: {e}", file=sys.stderr)
-        return 2
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("scaling_study.py", e)
     return 0
 
 

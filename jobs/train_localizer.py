@@ -12,6 +12,7 @@ import sys
 
 import storage
 from jobs.arguments import parse
+from jobs.failures import failure
 from training.localizers.settings import LocalizerTrainingSettings, check_sources
 
 
@@ -21,12 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         train(settings)
-    except FloatingPointError as e:
-        print(f"train_localizer.py: {e}", file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError) as e:
-        print(f"train_localizer.py: {' '.join(str(e).split())}", file=sys.stderr)
-        return 2
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("train_localizer.py", e)
     out = storage.absolute(settings.out)
     print(f"{out}/weights.safetensors: use it with --localizer.kind {settings.kind} --localizer.checkpoint")
     return 0

@@ -9,6 +9,7 @@ command goes on where it stopped. Takes about 40 minutes of one CPU core.
 from __future__ import annotations
 
 from jobs.arguments import parse
+from jobs.failures import failure
 from training.teachers.settings import TrainShapesTeacher
 
 
@@ -16,7 +17,10 @@ def main(argv: list[str] | None = None) -> int:
     settings = parse(TrainShapesTeacher, argv, description=__doc__ or "")
     from training.teachers.shapes_run import run
 
-    print(run(settings))
+    try:
+        print(run(settings))
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("train_shapes_teacher.py", e)
     return 0
 
 

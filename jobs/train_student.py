@@ -16,8 +16,8 @@ import os
 import sys
 from typing import Any
 
-import storage
 from jobs.arguments import parse
+from jobs.failures import failure
 from jobs.stop_signal import StopSignal
 from training.settings import TrainSettings
 
@@ -27,16 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
     )
-    from training.data.loader import BadBudget  # after the arguments: --help need not wait for torch
-
     try:
         summary = train(settings, StopSignal())
-    except (BadBudget, FloatingPointError, storage.Unavailable) as e:
-        print(f"train_student.py: {' '.join(str(e).split())}", file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError) as e:
-        print(f"train_student.py: {' '.join(str(e).split())}", file=sys.stderr)
-        return 2
+    except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
+        return failure("train_student.py", e)
     print(report(settings, summary))
     return 0 if summary["finished"] else 143
 
@@ -54,7 +48,7 @@ def check(settings: TrainSettings) -> None:
 
 
 def train(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
-    """Trains in this process, with a progress bar, or on a Ray cluster."""
+    """Trains in this process, with a progress bar where a terminal can show one, or on a Ray cluster."""
     if settings.run.runtime == "ray":
         from jobs.on_ray.training import train_student
 
@@ -62,7 +56,7 @@ def train(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
     from training.train import train
     from training.trainer import Hooks
 
-    return train(settings, hooks=Hooks(stop=stop, progress=True))
+    return train(settings, hooks=Hooks(stop=stop, progress=sys.stderr.isatty()))
 
 
 def report(settings: TrainSettings, summary: dict[str, Any]) -> str:

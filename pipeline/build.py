@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import storage
 from concept_pool.pool import ConceptPool
@@ -19,42 +18,21 @@ from pipeline.dataset import claim, concepts
 from pipeline.dataset.claim import Refused
 from pipeline.dataset.finish import finish, parts_to_do
 from pipeline.dataset.layout import Layout
-from pipeline.dataset.plan import Parts, Plan
-from pipeline.progress import Incomplete, Progress, Stages
+from pipeline.dataset.plan import Plan
+from pipeline.progress import Incomplete
+from pipeline.runner import Runner, embed, run_parts
 from pipeline.settings import BuildSettings
+from pipeline.standing import Standing, tell
 
 if TYPE_CHECKING:
-    from pipeline.stages.chain import Job, Payload
+    from pipeline.stages.chain import Job
 
-__all__ = ["Incomplete", "Refused", "Runner", "build", "run_parts"]
+__all__ = ["Incomplete", "Refused", "Runner", "build"]
 
 log = logging.getLogger("regionpairs")
 
-#: Parts that may fail before the run is stopped: one broken disk sector is not a broken program.
-MAX_FAILED = 10
-
 #: What stands behind the name of the dataset that the corpus pass reads.
 REGIONS = "-regions"
-
-
-class Runner(Protocol):
-    """How work is run. A runner decides where; never what."""
-
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False) -> Iterator[Any]:
-        """`function` of every item, results in order, some at once. slow: an item takes seconds of a CPU."""
-        ...
-
-    def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
-        """One call where the models run."""
-        ...
-
-    def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
-        """Every part through the stages (`chain.advance`); yields payloads as they are done, in any order."""
-        ...
-
-    def stages(self) -> Stages:
-        """How the stages of the run in progress stand, by the name of the stage."""
-        ...
 
 
 def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
@@ -75,19 +53,20 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     from pipeline.stages import BUILD
 
     started = time.time()
-    layout = Layout(storage.absolute(settings.out))
+    layout = Layout(storage.location(settings.out, "out", write=True))
     source = sources.load(settings.source)
+    source.check()
     components = fingerprint.components(settings, source)
     with claim.held(layout) as token:
         claim.settle(layout, components, settings)
         claim.sweep(layout, started)
+        resumed = storage.exists(layout.plan)
         plan = planning.make_plan(settings, source, layout, runner.map)
         record = _pool(settings, plan, runner)
         identity = fingerprint.identity(components, record)
         log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
         todo = parts_to_do(settings, plan, identity, runner.map)
-        needed = plan.parts if settings.recheck == "bytes" else todo
-        planning.heal_units(settings, source, plan, needed, runner.map)
+        planning.heal_units(settings, source, plan, todo, runner.map, resumed)
         job = _job(settings, layout, identity, token, source.root)
         run = run_parts(BUILD, settings, plan, todo, job, runner)
         storage.require_claim(layout.url, token)
@@ -118,6 +97,7 @@ def _pool(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str, Any]
         log.info("concept pool: found")
         return record
     started = time.perf_counter()
+    tell(Standing("concept pool"))
     if settings.pool.path:
         pool = ConceptPool.load(storage.absolute(settings.pool.path))
     else:
@@ -127,53 +107,8 @@ def _pool(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str, Any]
     pool.save(layout.pool)
     log.info("concept pool: %d concepts in %.1f s", len(pool.names), time.perf_counter() - started)
     started = time.perf_counter()
+    tell(Standing("text embeddings"))
     record = runner.call(settings, embed, settings, layout)
     shape = (record["n_concepts"], record["dim"])
     log.info("text embeddings: %d x %d in %.1f s", *shape, time.perf_counter() - started)
     return record
-
-
-def embed(settings: BuildSettings, layout: Layout) -> dict[str, Any]:
-    """Embeds the saved pool with the teacher's text encoder; runs where the models run. Returns the pool's record."""
-    import torch
-
-    from concept_pool.embed import embed_pool
-    from concept_pool.prompts import load_templates, templates_hash
-    from pipeline import teachers
-
-    torch.set_num_threads(settings.threads)
-    pool = concepts.load_pool(layout)
-    templates = load_templates(settings.pool.templates)
-    teacher = teachers.load(settings.teacher)
-    matrix = embed_pool(pool.names, templates, teacher.encode_text, settings.pool.ensemble)
-    return concepts.write_embeddings(layout, pool, torch.as_tensor(matrix), templates_hash(templates))
-
-
-def run_parts(
-    stages: Sequence[Any], settings: BuildSettings, plan: Plan, todo: Parts, job: Job, runner: Runner
-) -> dict[str, Any] | None:
-    """Runs the parts; returns how the run went (docs/format.md, summary.json), None where there was nothing to do.
-
-    Stops early once the reject budget cannot be kept any more or too many parts failed. Raises Incomplete at the end if
-    any part failed: everything else is committed, and the same command goes on.
-    """
-    from pipeline.stages.chain import check_chain
-
-    check_chain(stages)
-    if not len(todo):
-        return None
-    progress = Progress(settings, plan.n_samples, len(todo), runner.stages)
-    failed: list[str] = []
-    for payload in runner.run(stages, job, todo):
-        if payload.error:
-            failed.append(f"part {payload.part.name}: {payload.error}")
-            log.error("%s", failed[-1])
-            if len(failed) > MAX_FAILED:
-                break
-        else:
-            progress.add(payload.row, payload.rejects.rows, payload.seconds)
-    if failed:
-        raise Incomplete(
-            f"{len(failed)} of {len(todo)} parts failed and are not committed; the same command goes on. {failed[0]}"
-        )
-    return progress.result(settings.runtime)

@@ -7,6 +7,7 @@ says so in `problem`, any other record is counted in `Coco.skipped` with an exam
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import re
 import zlib
@@ -18,6 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 import storage
 from concept_pool.captions import captions_of, parse_json, storable
+
+#: A compressed file may hold so many bytes for each of its own, and so many besides.
+MAX_RATIO = 64
+MAX_SURPLUS = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,21 @@ def read_coco(url: str, what: str = "COCO JSON") -> Coco:
     """
     try:
         data = storage.read_bytes(url)
-        return coco_of(parse_json(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data))
+        return coco_of(parse_json(_unpacked(data) if data[:2] == b"\x1f\x8b" else data))
     except IsADirectoryError:
         raise ValueError(f"{url} is no {what}: it is a folder") from None
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as e:
         raise ValueError(f"{url} is no {what}: {e}") from None
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The contents of a gzip file, up to `MAX_RATIO` times its size; JSON that holds more is a decompression bomb."""
+    limit = MAX_RATIO * len(data) + MAX_SURPLUS
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        unpacked = file.read(limit + 1)
+    if len(unpacked) > limit:
+        raise ValueError(f"it unpacks to more than {MAX_RATIO} times its size")
+    return unpacked
 
 
 def coco_of(document: Any) -> Coco:

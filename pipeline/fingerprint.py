@@ -16,6 +16,7 @@ import pipeline
 import storage
 import world
 from concept_pool.pool import ConceptPool
+from pipeline.block_list import BlockList
 from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.settings import BuildSettings
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 #: Settings that say where and how fast, and change no byte.
 RUNTIME_KEYS = (
     "out", "runtime", "reject_budget", "damage_budget", "workers", "decode_threads", "cpus_per_worker",
-    "gpus_per_worker", "no_progress_s", "recheck",
+    "gpus_per_worker", "no_progress_s", "recheck", "report",
 )  # fmt: skip
 #: What of the source's settings counts. Its input is compared by content (`Source.identity`), so that a folder may move.
 SOURCE_KEYS = ("kind", "limit", "max_pixels")
@@ -49,8 +50,9 @@ CODE = (
     (world, ("",)),
     (pipeline, (
         "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
-        "orientation.py", "coco.py", "rejects.py", "planning.py", "refine.py", "dataset/records.py",
-        "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+        "orientation.py", "ranking.py", "coco.py", "rejects.py", "mentions.py", "block_list.py", "filters.py",
+        "planning.py", "refine.py",
+        "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     )),
 )  # fmt: skip
 
@@ -63,6 +65,7 @@ def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
     for key in (*RUNTIME_KEYS, "localizer", "teacher"):
         values.pop(key)
     values["source"] = {k: values["source"][k] for k in SOURCE_KEYS}
+    values["source"]["block_list"] = BlockList.of_setting(settings.source.block_list).identity()
     for key in POOL_FILES:  # files count by content
         path = values["pool"][key]
         values["pool"][key] = storage.sha256(storage.absolute(path)) if path else None

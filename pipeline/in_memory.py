@@ -12,7 +12,7 @@ import torch
 import storage
 from concept_pool.build import parser_of
 from concept_pool.compare import extend_pool
-from concept_pool.count import count_block
+from concept_pool.count import count_parsed, parse_block, spans_of
 from concept_pool.embed import embed_pool
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates
@@ -20,6 +20,7 @@ from pipeline import teachers
 from pipeline.dataset import Sample
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.dataset.records import sample_key
+from pipeline.mentions import concept_spans
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.stages.annotate import Annotator
@@ -58,7 +59,9 @@ def annotate(
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images and {len(captions)} captions: each image needs its own")
     texts = [[c] if isinstance(c, str) else list(c) for c in captions]
-    counts, mentions = count_block(texts, parser_of(settings.pool))
+    parser = parser_of(settings.pool)
+    parsed = parse_block(texts, parser)
+    counts, mentions = count_parsed(parsed, parser)
     pool = ConceptPool.from_counts(counts, settings.pool)
     if names := list(concepts):
         pool, _ = extend_pool(pool, names)
@@ -71,8 +74,14 @@ def annotate(
     matrix = embed_pool(pool.names, load_templates(settings.pool.templates), encode, settings.pool.ensemble)
     annotator = Annotator(settings, Vocabulary(list(pool.names), torch.as_tensor(matrix), pool.hash), "")
     rows = [
-        _row(number, image, of_image, pool.ids_of(named))
-        for number, (image, of_image, named) in enumerate(zip(images, texts, mentions, strict=True))
+        {
+            **_row(number, image, of_image),
+            "mentioned": pool.ids_of(named),
+            "spans": concept_spans(pool, of_image, spans_of(of_image, found, parser)),
+        }
+        for number, (image, of_image, named, found) in enumerate(
+            zip(images, texts, mentions, parsed, strict=True)
+        )
     ]
     rejects = Rejects("in memory")
     samples = [_sample(row) for row in annotator(rows, rejects)]
@@ -85,10 +94,8 @@ def _sample(row: dict[str, Any]) -> Sample:
     return Sample.parse(row["key"], members)
 
 
-def _row(
-    number: int, image: str | PathLike[str] | bytes, captions: list[str], mentioned: list[int]
-) -> dict[str, Any]:
-    """A row of `records.SAMPLES`; an image without a name of its own is called by its place."""
+def _row(number: int, image: str | PathLike[str] | bytes, captions: list[str]) -> dict[str, Any]:
+    """What a row of `records.SAMPLES` says of the image alone; one without a name of its own is called by its place."""
     source_key = f"image-{number:06d}" if isinstance(image, bytes) else str(image)
     data = image if isinstance(image, bytes) else storage.read_bytes(storage.absolute(str(image)))
     return {
@@ -97,5 +104,5 @@ def _row(
         "source": source_key.rsplit("/", 1)[-1],
         "image": data,
         "captions": captions,
-        "mentioned": mentioned,
+        "extra": "",
     }

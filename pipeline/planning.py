@@ -7,7 +7,6 @@ it when. The driver holds a record a unit and a row a part.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
@@ -25,6 +24,7 @@ from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index
 from pipeline.stages.index import UnitRecord
+from pipeline.standing import Standing, tell
 
 log = logging.getLogger("regionpairs")
 
@@ -32,8 +32,6 @@ log = logging.getLogger("regionpairs")
 KEYS_A_TASK = 4_000_000
 #: Tables of counts that one task merges.
 MERGE_WIDTH = 64
-#: Seconds between two lines about the pass.
-EVERY_S = 10.0
 
 
 class Map(Protocol):
@@ -88,16 +86,36 @@ def make_plan(settings: BuildSettings, source: Source, layout: Layout, run: Map)
     return plan
 
 
-def heal_units(settings: BuildSettings, source: Source, plan: Plan, parts: Parts, run: Map) -> None:
-    """Indexes anew every unit of these parts whose index is missing or damaged. Raises ValueError if the input changed."""
-    wanted = parts.units()
+def heal_units(
+    settings: BuildSettings, source: Source, plan: Plan, parts: Parts, run: Map, resumed: bool = False
+) -> None:
+    """Indexes anew every unit of these parts whose index is missing or damaged or, in a resumed build, whose file has
+    another entity tag or time than when it was planned. Raises ValueError if the input changed, and leaves the plan.
+
+    recheck bytes: an index that no part to do needs is looked at too, since `verify` would miss it.
+    """
+    needed = parts.units()
+    wanted = plan.parts.units() if settings.recheck == "bytes" and resumed else needed
     damaged = [unit for unit, bad in run(partial(_is_damaged, plan.layout), wanted.items()) if bad]
-    if not damaged:
+    units = source.units() if damaged or (resumed and needed) else []
+    was = plan.units.column("version").to_pylist()
+    touched = []
+    if resumed and not settings.source.limit:
+        touched = [n for n in needed if n not in damaged and n < len(units) and units[n].version != was[n]]
+    if not damaged and not touched:
         return
     log.warning(
-        "plan: the index of %d units is damaged, e.g. %06d; they are indexed anew", len(damaged), damaged[0]
+        "plan: %d units have a damaged index, %d another time of change; they are indexed anew",
+        len(damaged),
+        len(touched),
     )
-    units = source.units()
+    kept = {
+        url: storage.read_bytes(url)
+        for n in touched
+        for url in (plan.layout.unit_index(n), plan.layout.unit_counts(n), plan.layout.unit_record(n))
+        if storage.exists(url)
+    }
+    damaged = sorted([*damaged, *touched])
     again = list(run(partial(_index_one, settings, plan.layout), [(n, units[n], 0) for n in damaged]))
     if not source.unique_keys:
         numbers = list(range(len(units)))
@@ -108,6 +126,8 @@ def heal_units(settings: BuildSettings, source: Source, plan: Plan, parts: Parts
         ]
     for record in again:
         if record.index_sha256 != wanted[record.unit]:
+            for url, data in kept.items():
+                storage.write_bytes(url, data)
             raise ValueError(
                 f"source: unit {record.unit} is not what was planned; use another folder for the new input"
             )
@@ -172,14 +192,14 @@ def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map)
         return list(_index_up_to(settings, layout, units, found))
     todo = ((number, unit, 0) for number, unit in enumerate(units) if number not in found)
     n_todo = len(units) - len(found)
-    n_samples, said = 0, time.monotonic()
+    n_samples = 0
+    if n_todo:
+        tell(Standing("index", "units", 0, n_todo))
     indexed: dict[int, Indexed] = {}
     for done, record in enumerate(run(partial(_index_one, settings, layout), todo, slow=True), start=1):
         indexed[record.unit] = Indexed.of(record)
         n_samples += record.n_samples
-        if time.monotonic() - said > EVERY_S:
-            said = time.monotonic()
-            log.info("index: %d of %d units, %d samples", done, n_todo, n_samples)
+        tell(Standing("index", "units", done, n_todo, n_samples))
     return [found.get(number) or indexed[number] for number in range(len(units))]
 
 
@@ -189,6 +209,7 @@ def _index_up_to(
     """The first units, until `source.limit` rows are together: one after the other, since each limits the next."""
     left = settings.source.limit
     for number, unit in enumerate(units):
+        tell(Standing("index up to source.limit", n_samples=settings.source.limit - left))
         record = found.get(number) or Indexed.of(index.index_unit(settings, layout, number, unit, left))
         yield record
         left -= record.n_rows
@@ -202,6 +223,7 @@ def _mark_duplicates(
     """Marks keys that an earlier unit has; hash shares of the keys are looked at as tasks."""
     if len(found) < 2:
         return found
+    tell(Standing("duplicate keys"))
     n_shares = 1 + sum(record.n_rows for record in found) // KEYS_A_TASK
     numbers = [record.unit for record in found]
     marks: dict[int, list[int]] = {}

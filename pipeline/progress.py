@@ -1,20 +1,19 @@
-"""How a run goes: a line per committed part, rates per stage, and the budgets that end a run early."""
+"""How a run goes: counts as parts are committed, rates per stage, and the budgets that end a run early."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.dataset.blocks import TOTALS, by_reason
+from pipeline.rejects import WANTED
 from pipeline.settings import BuildSettings
+from pipeline.standing import Standing, tell
 
-log = logging.getLogger("regionpairs")
-
-#: Seconds between two lines about the stages.
-EVERY_S = 10.0
+#: Seconds between two questions to the runner how its stages stand: on a cluster each is a request.
+ASK_S = 2.0
 #: What a runner knows of its stages: name -> {"workers": w, "most_workers": most so far, "waiting": parts in its queue}.
 Stages = dict[str, dict[str, int]]
 
@@ -24,21 +23,30 @@ class Incomplete(RuntimeError):
 
 
 class Progress:
-    """Counts of a run as its parts are done, a log line each; raises Incomplete once a budget cannot be kept any more.
+    """Counts of a run as its parts are done, told to who listens (`standing.tell`); raises Incomplete once a budget cannot
+    be kept any more.
 
-    stages: asked for what the runner knows of its stages.
+    n_samples: of the plan. n_todo: of the `n_parts` parts that are run, where that is less. stages: asked for what the
+    runner knows of its stages.
     """
 
     def __init__(
-        self, settings: BuildSettings, n_samples: int, n_parts: int, stages: Callable[[], Stages] = dict
+        self,
+        settings: BuildSettings,
+        n_samples: int,
+        n_parts: int,
+        stages: Callable[[], Stages] = dict,
+        n_todo: int = 0,
     ):
         self._settings, self._n_samples, self._n_parts = settings, n_samples, n_parts
-        self._stages = stages
-        self._started = self._said = time.perf_counter()
+        self._stages, self._n_todo = stages, n_todo
+        self._started = time.perf_counter()
         self._done = 0
         self._counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
+        self._asked, self._seen = float("-inf"), self.stages()
+        self._tell()
 
     def add(self, row: dict[str, Any], rejects: list[dict[str, Any]], seconds: dict[str, float]) -> None:
         """One committed part."""
@@ -47,24 +55,22 @@ class Progress:
             self._counts[name] += row[name]
         self._reasons.update(by_reason(rejects))
         self._seconds.update(seconds)
-        log.info(
-            "[%d/%d %3.0f%%] %s: %d images, %d regions, %d pairs, %d rejected; %.1f images/s",
-            self._done,
-            self._n_parts,
-            100 * self._done / self._n_parts,
-            row["part"],
-            row["n_samples"],
-            row["n_regions"],
-            row["n_pairs"],
-            row["n_rejected"],
-            self._counts["n_samples"] / (time.perf_counter() - self._started),
-        )
-        now = time.perf_counter()
-        if now - self._said >= EVERY_S:
-            self._said = now
-            for name, stage in self.stages().items():
-                log.info("stage %s: %s", name, ", ".join(f"{k} {v}" for k, v in stage.items()))
-        check_budgets(self._settings, self._reasons, self._n_samples)
+        self._tell(row["part"])
+        if (
+            self._done < self._n_parts
+        ):  # behind the last part `finish` checks, once the tables say what was rejected
+            check_budgets(self._settings, self._reasons, self._n_samples)
+
+    def _tell(self, current: str = "") -> None:
+        counts, now = self._counts, time.perf_counter()
+        if now - self._asked >= ASK_S:
+            self._asked, self._seen = now, self.stages()
+        tell(
+            Standing(
+                "parts", "parts", self._done, self._n_parts, counts["n_read"], self._n_todo or self._n_samples,
+                counts["n_regions"], counts["n_pairs"], counts["n_rejected"], current, self._seen,
+            )
+        )  # fmt: skip
 
     def stages(self) -> dict[str, dict[str, float]]:
         """Stage -> images/s of one of its workers while it works, and seconds of work; of a runner that knows, its workers,
@@ -96,8 +102,12 @@ class Progress:
 
 
 def check_budgets(settings: BuildSettings, reasons: Counter[str], n_samples: int) -> None:
-    """Raises Incomplete if more samples are rejected, or lost in damaged files, than the settings allow."""
+    """Raises Incomplete if more samples are rejected, or lost in damaged files, than the settings allow.
+
+    Samples that somebody asked to leave out (`rejects.WANTED`) are no loss.
+    """
     where = "the reasons are in rejects.parquet or, before the end, in manifest/*.json"
+    reasons = Counter({reason: n for reason, n in reasons.items() if reason not in WANTED})
     listed = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common(5))
     if sum(reasons.values()) > settings.reject_budget * n_samples:
         raise Incomplete(

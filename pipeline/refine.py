@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 import storage
-from pipeline.build import Runner
 from pipeline.corpus import classifier as classifiers
 from pipeline.corpus import files, maximisation
 from pipeline.corpus import fit as fitting
@@ -30,6 +29,7 @@ from pipeline.dataset import concepts
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.plan import Part, Parts
+from pipeline.runner import Runner
 from pipeline.scores import objectness_of
 from pipeline.stages.chain import Job, Payload, advance
 from pipeline.stages.relabel import Relabel

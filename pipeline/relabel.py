@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +18,25 @@ import yaml
 import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
-from pipeline import fingerprint, teachers
-from pipeline.build import Runner, embed, run_parts
+from pipeline import fingerprint, generation, teachers
 from pipeline.dataset import Dataset, check_format, claim, concepts
-from pipeline.dataset.finish import finish, missing_parts, parts_to_do
+from pipeline.dataset.finish import missing_parts
 from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
-from pipeline.dataset.plan import Plan
+from pipeline.dataset.plan import Parts, Plan
+from pipeline.runner import Runner, embed
 from pipeline.settings import BuildSettings
+from pipeline.standing import Standing, tell
 
 if TYPE_CHECKING:
-    from pipeline.stages.chain import Stage
+    from pipeline.stages.chain import Job, Stage
 
 log = logging.getLogger("regionpairs")
 
 #: Settings that may differ from the dataset's own. Whatever else is asked for needs a build.
 CHANGEABLE = (
     "out", "align.", "corpus.", "pool.templates", "pool.ensemble", "pool.path", "workers", "threads", "decode_threads",
-    "cpus_per_worker", "gpus_per_worker", "no_progress_s", "reject_budget", "damage_budget", "recheck", "runtime",
+    "cpus_per_worker", "gpus_per_worker", "no_progress_s", "reject_budget", "damage_budget", "recheck", "report",
+    "runtime",
     "teacher.device",
 )  # fmt: skip
 
@@ -69,8 +70,8 @@ def derive(
     name, options: which stages these are and what they were given; both are in the fingerprint (options as JSON, by its
     `identity()` where it has one).
     """
-    started = time.time()
-    source, layout = Layout(storage.absolute(dataset)), Layout(storage.absolute(settings.out))
+    source = Layout(storage.location(dataset, "dataset"))
+    layout = Layout(storage.location(settings.out, "out", write=True))
     was = _relabelable(source, layout, settings, runner)
     pool = (
         Layout(storage.absolute(dataset)).pool
@@ -93,24 +94,24 @@ def derive(
         "code": fingerprint.code_hash(),
         "libraries": fingerprint.libraries(),
     }
-    components = json.loads(json.dumps(components))
-    with claim.held(layout) as token:
-        claim.settle(layout, components, settings)
-        claim.sweep(layout, started)
-        plan = _copied_plan(source, layout, runner)
-        record = _copied_pool(source, layout, settings, was, pool, runner)
-        identity = fingerprint.identity(components, record)
-        todo = parts_to_do(settings, plan, identity, runner.map)
-        from pipeline.stages.chain import Job
 
-        job = Job(settings, layout.url, identity, token, dataset=source.url, options=options)
+    def before(job: Job, parts: Parts) -> None:
         if settings.align.policy == "corpus":
             from pipeline.refine import fit_corpus
 
-            fit_corpus(job, stages, plan.parts, runner)
-        run = run_parts(stages, settings, plan, todo, job, runner)
-        storage.require_claim(layout.url, token)
-        return finish(settings, plan, identity, run, runner.map)
+            fit_corpus(job, stages, parts, runner)
+
+    return generation.make(
+        source,
+        settings,
+        components,
+        stages,
+        runner,
+        options,
+        lambda layout: generation.copied_plan(source, layout, runner),
+        lambda layout: _copied_pool(source, layout, settings, was, pool, runner),
+        before,
+    )
 
 
 def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner: Runner) -> dict[str, Any]:
@@ -132,21 +133,6 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
     return was
 
 
-def _copied_plan(source: Layout, layout: Layout, runner: Runner) -> Plan:
-    """The dataset's plan in the new folder: its tables and its units' indices; `plan.json` comes last."""
-    try:
-        return Plan.read(layout)
-    except (FileNotFoundError, ValueError):
-        plan = Plan.read(source)
-    units = range(plan.units.num_rows)
-    pairs = [(source.unit_index(unit), layout.unit_index(unit)) for unit in units]
-    pairs += [(source.units, layout.units), (source.parts, layout.parts)]
-    for _ in runner.map(_copy, pairs):
-        pass
-    _copy((source.plan, layout.plan))
-    return Plan.read(layout)
-
-
 def _copied_pool(
     source: Layout, layout: Layout, settings: BuildSettings, was: dict[str, Any], pool: str, runner: Runner
 ) -> dict[str, Any]:
@@ -159,14 +145,10 @@ def _copied_pool(
     same = old is not None and old["pool"] == wanted.hash and old["templates"] == templates
     if old is not None and same and was["pool"]["ensemble"] == settings.pool.ensemble:
         for name in POOL_FILES:
-            _copy((source.pool_file(name), layout.pool_file(name)))
+            generation.copy_file((source.pool_file(name), layout.pool_file(name)))
         concepts.write_record(layout, old)
         return old
     wanted.save(layout.pool)
     log.info("encoding %d concepts", len(wanted.names))
+    tell(Standing("text embeddings"))
     return runner.call(settings, embed, settings, layout)
-
-
-def _copy(urls: tuple[str, str]) -> None:
-    """Copies a file, atomically."""
-    storage.write_bytes(urls[1], storage.read_bytes(urls[0]))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from concept_pool.settings import PoolSettings
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.filters import FilterSettings
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.teachers.settings import TeacherSettings
@@ -101,12 +102,14 @@ class BuildSettings:
         gpus_per_worker: GPUs that Ray reserves for an annotator where teacher.device is cuda (runtime: ray)
         no_progress_s: seconds in which no part is done and no worker starts, after which a job on Ray ends and says what it waits for
         recheck: how a resumed build looks at committed shards: bytes (sha256 of every one) | size
+        report: whether the job ends with a page about the dataset, <out>.report.html beside its folder (extra: report)
     """  # noqa: E501 - one line a key: it becomes --help
 
     out: str = "~/regionpairs/demo"
     runtime: Literal["ray", "local"] = "ray"
     source: SourceSettings = field(default_factory=SourceSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
+    filters: FilterSettings = field(default_factory=FilterSettings)
     localizer: LocalizerSettings = field(default_factory=LocalizerSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
@@ -121,6 +124,7 @@ class BuildSettings:
     gpus_per_worker: float = 1.0
     no_progress_s: float = 1800.0
     recheck: Literal["bytes", "size"] = "bytes"
+    report: bool = True
 
     def __post_init__(self) -> None:
         if not self.out:
@@ -128,6 +132,8 @@ class BuildSettings:
         for key in ("samples_per_shard", "threads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, is {getattr(self, key)}")
+        if missing := sorted(c.name for c in self.filters.conditions if c.name not in self.source.extra):
+            raise ValueError(f"filters.columns: {', '.join(missing)} must be named in source.extra too")
         for key in ("reject_budget", "damage_budget"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{key}: must be in [0, 1], is {getattr(self, key)}")

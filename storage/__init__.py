@@ -19,6 +19,7 @@ from storage.atomic import (
     write_new,
 )
 from storage.claim import CLAIMS, Claim, Claimed, ClaimLost, claim_token, require_claim
+from storage.copying import link_or_copy
 from storage.files import (
     TEMPORARY,
     FileStat,
@@ -42,6 +43,7 @@ from storage.location import (
     protocol,
     redacted,
     redacted_text,
+    redacted_values,
     relative,
 )
 from storage.many import names, sizes
@@ -76,6 +78,7 @@ __all__ = [
     "is_litter",
     "is_local",
     "join",
+    "link_or_copy",
     "listing",
     "local_folder",
     "location",
@@ -90,6 +93,7 @@ __all__ = [
     "read_text",
     "redacted",
     "redacted_text",
+    "redacted_values",
     "relative",
     "remove",
     "remove_empty_folders",

@@ -63,16 +63,13 @@ def write_new(url: str, data: bytes) -> bool:
     """
     if is_local(url):
         return _local_new(absolute(url), data)
-    tries = 0
 
     def create() -> bool:
-        nonlocal tries
-        tries += 1
         try:
             _create(url, data)
-        except FileExistsError:
-            if tries == 1:
-                return False
+        except (
+            FileExistsError
+        ):  # also in the first attempt: HTTP libraries send a request again by themselves
             fs, path = filesystem(url)
             return bool(fs.cat_file(path) == data)
         return True
@@ -121,6 +118,17 @@ def _sync_folder(folder: str) -> None:
 
 
 def _local_new(path: str, data: bytes) -> bool:
+    for _ in range(5):
+        try:
+            return _local_new_once(path, data)
+        except (
+            FileNotFoundError
+        ):  # who holds the folder's claim swept our file, which was taken for a dead writer's
+            continue
+    return _local_new_once(path, data)
+
+
+def _local_new_once(path: str, data: bytes) -> bool:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, temporary_name(name))
     try:

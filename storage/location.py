@@ -245,6 +245,15 @@ def redacted(url: str) -> str:
     return url
 
 
+def redacted_values(value: Any) -> Any:
+    """A document of dicts, lists and texts (settings) with every text redacted, for a file that others may read."""
+    if isinstance(value, dict):
+        return {key: redacted_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redacted_values(item) for item in value]
+    return redacted(value) if isinstance(value, str) else value
+
+
 def redacted_text(text: str) -> str:
     """A message with every URL in it redacted."""
     return _URL_IN_TEXT.sub(lambda found: redacted(found[0]), text)

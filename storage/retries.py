@@ -96,6 +96,7 @@ _TRANSIENT_CODES = frozenset(
         "OperationAborted",
         "ConditionalRequestConflict",
         "RequestThrottled",
+        "400",  # botocore's code for an answer to HEAD, which has no body that could tell a time-out from anything else
     ]
 )
 #: Libraries whose exceptions are no OSErrors although they speak of the network.
@@ -146,7 +147,17 @@ def verdict(error: BaseException) -> Verdict:
         # a server's 4xx is an answer; a body that was cut or garbled (a cause with its own "400") is none
         answer = next(_answers(error, causes=False), (0, ""))[0]
         return Verdict.FINAL if answer and error.__cause__ is None else Verdict.AGAIN
-    return Verdict.FINAL
+    return _of_a_broken_handler(error)
+
+
+def _of_a_broken_handler(error: BaseException) -> Verdict:
+    """A library may stumble in its own handling of a failure (s3fs: IndexError over an error without a number); then the
+    failure that it was handling decides."""
+    handled = error.__cause__ or error.__context__
+    if handled is None or not isinstance(error, (LookupError, TypeError, AttributeError, RuntimeError)):
+        return Verdict.FINAL
+    reason = verdict(handled)
+    return reason if reason in (Verdict.AGAIN, Verdict.ONCE) else Verdict.FINAL
 
 
 def _answers(error: BaseException | None, causes: bool = True) -> Iterator[tuple[int, str]]:

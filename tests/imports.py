@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
-    "storage", "world", "concept_pool", "pipeline", "training", "evaluation", "reports", "jobs", "regionpairs",
+    "storage", "world", "concept_pool", "pipeline", "training", "evaluation", "reports", "exports", "jobs",
+    "regionpairs",
 )  # fmt: skip
 
 

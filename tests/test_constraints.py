@@ -49,4 +49,29 @@ def test_the_extras_that_the_code_names_are_there():
     import tomllib
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {"ray", "photos", "detr", "train", "evaluate", "report", "s3", "gcs", "all", "dev"} == set(extras)
+    assert {
+        "ray",
+        "photos",
+        "detr",
+        "train",
+        "evaluate",
+        "report",
+        "completion",
+        "docs",
+        "s3",
+        "gcs",
+        "all",
+        "dev",
+    } == set(extras)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")
+def test_every_room_is_packaged_typed_and_checked():
+    import tomllib
+
+    from tests.imports import ROOMS
+
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert {f"{room}*" for room in ROOMS} == set(tools["setuptools"]["packages"]["find"]["include"])
+    assert set(ROOMS) == set(tools["mypy"]["packages"])
+    assert [room for room in ROOMS if not (ROOT / room / "py.typed").is_file()] == []

@@ -19,6 +19,7 @@ BELOW: dict[str, set[str]] = {
     "training": {"storage", "world", "concept_pool", "pipeline"},
     "evaluation": {"storage", "world", "concept_pool", "pipeline", "training"},
     "reports": {"storage", "world", "concept_pool", "pipeline", "evaluation"},
+    "exports": {"storage", "concept_pool", "pipeline"},
     "jobs": {*ROOMS} - {"jobs", "regionpairs"},
     "regionpairs": {*ROOMS} - {"regionpairs"},
 }

@@ -35,7 +35,7 @@ LENGTH = frozenset({"run.steps", "run.epochs"})
 
 def identity(settings: TrainSettings) -> dict[str, Any]:
     """Key -> value of each setting that decides which student comes out; JSON values. Weights files count by content."""
-    values = _flat(dataclasses.asdict(settings))
+    values = _flat(storage.redacted_values(dataclasses.asdict(settings)))
     if settings.student.checkpoint:
         values["student.checkpoint"] = storage.sha256(settings.student.checkpoint)
     free = FREE if settings.loss.distill == "feature" else FREE | LENGTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import resource
@@ -13,6 +14,10 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+log = logging.getLogger("regionpairs")
+
+#: Seconds between two lines of a log that has no bar.
+EVERY_S = 10.0
 T = TypeVar("T")
 
 
@@ -57,6 +62,7 @@ class Monitor:
         self._bar = tqdm(
             total=n_steps, initial=first_step, unit="step", disable=not progress, dynamic_ncols=True
         )
+        self._n_steps, self._said = n_steps, time.monotonic()
         self._board: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -79,6 +85,11 @@ class Monitor:
             if self._board is not None:
                 self._board.add_scalar(name, value, step)
         shown = {k: f"{values[k]:.3g}" for k in ("loss", "images_per_s", "data_wait_share") if k in values}
+        if shown and self._bar.disable and time.monotonic() - self._said >= EVERY_S:
+            self._said = time.monotonic()
+            log.info(
+                "step %d of %d: %s", step, self._n_steps, ", ".join(f"{k} {v}" for k, v in shown.items())
+            )
         if shown:
             self._bar.set_postfix(shown, refresh=False)
 

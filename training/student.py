@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.networks.batch_norms import fold_frozen_norms
+from pipeline.networks.weights_files import load_into
 from pipeline.teachers.settings import TeacherSettings
 from training.data.batch import Batch, normalised
 from training.settings import StudentSettings
@@ -184,8 +185,8 @@ def save_weights(encoder: RegionEncoder, path: str | Path) -> None:
 
 
 def load_weights(encoder: RegionEncoder, path: str | Path) -> None:
-    """Reads what `save_weights` wrote. Raises RuntimeError where names or shapes do not fit."""
-    encoder.load_state_dict(load_file(path))
+    """Reads what `save_weights` wrote. Raises ValueError, naming the file, where names or shapes do not fit."""
+    load_into(encoder, str(path))
 
 
 def open_clip_weights(encoder: RegionEncoder, settings: TeacherSettings) -> dict[str, torch.Tensor]:

@@ -66,7 +66,7 @@ def fit(
         first_step = trainer.resume()
         if rank() == 0:
             monitor = Monitor(out, first_step, trainer.n_steps, settings.run.tensorboard, hooks.progress)
-            _write_json(out / "settings.json", dataclasses.asdict(settings))
+            _write_json(out / "settings.json", storage.redacted_values(dataclasses.asdict(settings)))
         summary = trainer.run(first_step, monitor)
         if rank() == 0:
             _write_json(out / "summary.json", summary)

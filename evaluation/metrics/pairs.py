@@ -17,7 +17,8 @@ class Regions:
     """Labelled regions of one image, R of them.
 
     boxes: float32 [R, 4]. labels: int [R], concept ids. probabilities: float [R], of the label. kept: bool [R].
-    mentioned: ids of the concepts that the image's captions name.
+    mentioned: ids of the concepts that the image's captions name. scores: float [R], what pairs are kept and ranked by;
+    None: the probabilities.
     """
 
     boxes: np.ndarray
@@ -26,6 +27,7 @@ class Regions:
     margins: np.ndarray
     kept: np.ndarray
     mentioned: frozenset[int]
+    scores: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Table:
     kept: np.ndarray
     probability: np.ndarray
     margin: np.ndarray
+    score: np.ndarray
     size: np.ndarray
     in_caption: np.ndarray
     object_in_caption: np.ndarray
@@ -79,6 +82,7 @@ def compare(regions: Sequence[Regions], objects: Sequence[Objects]) -> Table:
             "kept": r.kept.astype(bool),
             "probability": r.probabilities,
             "margin": r.margins,
+            "score": r.probabilities if r.scores is None else r.scores,
             "size": np.sqrt(np.clip(sides.prod(1), 0, None)),
             "in_caption": np.isin(r.labels, named),
             "object_in_caption": np.isin(true, named),
@@ -115,20 +119,25 @@ def by_threshold(table: Table, thresholds: Sequence[float]) -> dict[str, dict[st
     return {f"{t:g}": summary(table, table.probability > t) for t in thresholds}
 
 
-def by_yield(table: Table, shares: Sequence[float]) -> dict[str, dict[str, float]]:
-    """`precision_of_all` and `precision` of the best share of all regions, chosen by probability and by margin.
+def best(table: Table, share: float, rule: str = "score") -> np.ndarray:
+    """bool, the best `share` of all regions by a column of the table; ties fall to the earlier region."""
+    chosen = np.zeros(len(table.score), bool)
+    n = round(share * len(chosen))
+    chosen[np.argsort(-np.asarray(getattr(table, rule), np.float64), kind="stable")[:n]] = True
+    return chosen
 
-    Two keep rules compare at an equal number of pairs, whatever their scales are.
+
+def by_yield(table: Table, shares: Sequence[float]) -> dict[str, dict[str, float]]:
+    """`precision_of_all`, `precision` and `recall` of the best share of all regions, by probability, margin and score.
+
+    Keep rules compare at an equal number of pairs, whatever their scales are.
     """
     found = {}
     for share in shares:
-        n = round(share * len(table.probability))
         row: dict[str, float] = {}
-        for rule in ("probability", "margin"):
-            chosen = np.zeros(len(table.probability), bool)
-            chosen[np.argsort(-getattr(table, rule), kind="stable")[:n]] = True
-            best = summary(table, chosen)
-            row |= {f"{rule}_{name}": best[name] for name in ("precision", "precision_of_all")}
+        for rule in ("probability", "margin", "score"):
+            figures = summary(table, best(table, share, rule))
+            row |= {f"{rule}_{name}": figures[name] for name in ("precision", "precision_of_all", "recall")}
         found[f"{share:g}"] = row
     return found
 

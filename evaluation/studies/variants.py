@@ -22,11 +22,11 @@ from evaluation.pair_report import concept_ids
 from evaluation.settings import TruthSettings
 from evaluation.truth import load as load_truth
 from pipeline.align import Alignment
-from pipeline.build import Runner
 from pipeline.dataset import Dataset, concepts, records, sample
 from pipeline.dataset.npz import read_npz
 from pipeline.relabel import derive
 from pipeline.run_local import LocalRunner
+from pipeline.runner import Runner
 from pipeline.scores import BELOW_SCORE, KEPT
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload

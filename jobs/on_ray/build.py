@@ -91,7 +91,7 @@ def _pool(stage: Any, position: int, n_stages: int, job: Job, n_parts: int) -> P
         least, most = 0, workers
         job = replace(job, decode_threads=settings.decode_threads or max(1, int(resources["CPU"])))
     concurrency = 1 if position in (0, n_stages - 1) else FLIGHT
-    actor = ray.remote(
+    actor: Any = ray.remote(  # type: ignore[call-overload]
         num_cpus=resources["CPU"],
         num_gpus=resources.get("GPU") or None,
         max_restarts=0,

@@ -161,14 +161,14 @@ class Pipeline:
 
     @property
     def room(self) -> int:
-        """Parts that may be on their way: what the middle's workers have and have next, and one per other worker."""
+        """Parts that may be on their way: what the middle's workers have and may have next, and one a worker besides."""
         middle = self.pools[self._middle]
         others = sum(len(pool.workers) for pool in self.pools if pool is not middle)
         return max(2, (middle.flight + 1) * max(1, middle.n_ready) + others)
 
     def run(self, items: Iterator[Any], n_items: int) -> Iterator[tuple[Any, Any, str]]:
-        """Yields (item, what the last stage gave, "") as each is done, or (item, None, why) for one that lost its workers
-        too often. Raises Broken."""
+        """Yields (item, what the last stage gave, "") as each is done, or (item, None, why) for one that lost workers too
+        often. Raises Broken."""
         left = n_items
         try:
             while left:
@@ -192,8 +192,8 @@ class Pipeline:
             self._n_live += 1
 
     def _resize(self, left: int) -> None:
-        """The middle has as many workers as there are parts for; those before it grow while it starves, those behind it
-        while parts pile up."""
+        """The middle has as many workers as there are parts for; those before it grow while it starves, those behind while
+        parts pile up."""
         middle = self.pools[self._middle]
         for position, pool in enumerate(self.pools):
             n = len(pool.workers)

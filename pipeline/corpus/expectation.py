@@ -22,9 +22,9 @@ class Statistics:
 
     rows: int64 [K], the concepts that the shard's captions name, rising, then C for background. gradient: float32
     [K, D], sum of (target - probability) * embedding; bias: float32 [K], sum of (target - probability). regions: how
-    many. background: their summed background targets, before coverage. loss: summed cross-entropy of the targets.
-    agreeing, compared: of the named concepts that were compared with another image (`agreement`), how many the own image
-    shows better.
+    many were learned from. background: their summed background targets, before coverage. loss: summed cross-entropy of
+    their targets. agreeing, compared: of the named concepts that were compared with another image (`agreement`), how many
+    the own image shows better.
     """
 
     rows: np.ndarray
@@ -57,14 +57,16 @@ def statistics(
         logits = classifier.logits(block.embeddings, own)
         prior = background_prior(block.objectness, classifier, settings)
         logits[:, -1] += prior
-        targets, spread = _targets(block, logits, prior, text, classifier.tau, fade, settings)
+        targets, nothing = _targets(block, logits, prior, text, classifier.tau, fade, settings)
         log_p = log_softmax(logits)
-        difference = targets - np.exp(log_p)
+        learned = ~block.held[block.image]
+        difference = (targets - np.exp(log_p)) * learned[:, None]
         place = np.searchsorted(rows, own)
         gradient[place] += difference.T @ block.embeddings
         bias[place] += difference.sum(axis=0)
-        regions += len(block.objectness)
-        sums += (spread, -float((targets * log_p).sum()), *agreement(block, logits))
+        regions += int(learned.sum())
+        loss = -(targets * log_p).sum(axis=1)
+        sums += (float(nothing[learned].sum()), float(loss[learned].sum()), *agreement(block, logits))
     return Statistics(rows, gradient, bias, regions, sums[0], sums[1], sums[2], int(sums[3]))
 
 
@@ -87,8 +89,8 @@ def _targets(
     tau: float,
     fade: float,
     settings: CorpusSettings,
-) -> tuple[np.ndarray, float]:
-    """What the regions should be called, float32 [R, K + 1], rows summing to 1; and background's mass before coverage."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the regions should be called, float32 [R, K + 1], rows summing to 1; and background's share before coverage."""
     if fade > 0:
         said = text_logits(block.embeddings, text[block.candidates], tau)
         said[:, -1] += prior
@@ -99,10 +101,10 @@ def _targets(
     if not settings.background:
         damped[:, -1] = NEVER
     targets = np.exp(log_softmax(damped))
-    mass = float(targets[:, -1].sum())
+    nothing = targets[:, -1]
     if settings.coverage and len(block.candidates):
         targets = cover(targets, block.starts, block.image, block.named, settings.coverage)
-    return targets, mass
+    return targets, nothing
 
 
 def text_logits(embeddings: np.ndarray, text: np.ndarray, tau: float) -> np.ndarray:
@@ -136,14 +138,16 @@ def cover(
 def agreement(block: Block, logits: np.ndarray) -> tuple[float, int]:
     """Do the images show what their captions say? (how often, of how many), ties as a half.
 
-    Each named concept's best region of its image against the best of the block's next image, if that does not name the
-    concept. The captions of other images come to a half; then the fit has learned nothing and its labels are no labels.
+    Of the images that the fit does not learn from: each named concept's best region against the best of the next of them,
+    if that does not name the concept. The captions of other images come to a half; then the fit has learned nothing and
+    its labels are no labels.
     """
-    if len(block.starts) < 2 or not len(block.candidates):
+    if block.held.sum() < 2 or not len(block.candidates):
         return 0.0, 0
-    best = np.maximum.reduceat(log_softmax(logits)[:, :-1], block.starts, axis=0)
-    other, named_there = np.roll(best, -1, axis=0), np.roll(block.named, -1, axis=0)
-    compared = block.named & ~named_there
+    best = np.maximum.reduceat(log_softmax(logits)[:, :-1], block.starts, axis=0)[block.held]
+    named = block.named[block.held]
+    other, named_there = np.roll(best, -1, axis=0), np.roll(named, -1, axis=0)
+    compared = named & ~named_there
     wins = (best > other) + 0.5 * (best == other)
     return float(wins[compared].sum()), int(compared.sum())
 

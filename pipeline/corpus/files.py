@@ -26,7 +26,7 @@ def from_bytes(data: bytes, kind: str, made_for: str | None = None) -> dict[str,
         about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["about"])
         said = {name: about[name] for name in ("kind", "made_for", "sha256")}
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as e:
-        raise ValueError(f"no {kind}: {e!r}") from e
+        raise ValueError(f"no {kind}: {type(e).__name__}: {str(e)[:200]}") from e
     if said["kind"] != kind:
         raise ValueError(f"no {kind}: it is a {said['kind']}")
     if said["sha256"] != _digest(tensors):

@@ -29,7 +29,8 @@ class Round:
     """What a round found.
 
     loss: mean of a region. background: share of all targets. agreement: how often an image shows what its captions name
-    better than another image does (0.5: the captions might be anybody's; NaN: there was nothing to compare).
+    better than another image does, among images that are not learned from (0.5: the captions might be anybody's; NaN:
+    there was nothing to compare).
     """
 
     loss: float
@@ -109,7 +110,7 @@ def steps(n_shards: int, number: int, settings: CorpusSettings) -> list[list[int
 
 def report(state: State, settings: CorpusSettings) -> dict[str, Any]:
     """What is told of a fit: every round, and `alarm`, a sentence where the captions do not fit the images."""
-    rounds = [asdict(r) for r in state.rounds]
+    rounds = [{k: None if math.isnan(v) else float(v) for k, v in asdict(r).items()} for r in state.rounds]
     last = state.rounds[-1] if state.rounds else Round(math.nan, math.nan, math.nan)
     alarm = ""
     if last.agreement < LEAST_AGREEMENT:

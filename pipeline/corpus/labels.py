@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.align import top_of
 from pipeline.corpus.classifier import Classifier
 from pipeline.corpus.expectation import NEVER
+from pipeline.ranking import top_of
 
 
 @dataclass(frozen=True)

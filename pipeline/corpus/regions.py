@@ -10,6 +10,8 @@ import numpy as np
 #: Images that are looked at together. Concepts that none of them names do not compete, which keeps the work
 #: independent of the size of the pool.
 BLOCK_IMAGES = 64
+#: Of a block, every so manieth image is left out of the fit: it tells whether the fit has learned anything.
+HELD_OUT = 8
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class ShardRegions:
             np.cumsum([0, *counts[:-1]]),
             candidates,
             named,
+            np.arange(len(images)) % HELD_OUT == HELD_OUT - 1,
         )
 
 
@@ -68,7 +71,8 @@ class Block:
     """Up to `BLOCK_IMAGES` images, each with a region or more.
 
     embeddings: float32 [R, D]. objectness: float32 [R]. image: int [R], rising. starts: int [N], first region of each
-    image. candidates: int64 [K], the concepts that any of the images' captions name, rising. named: bool [N, K].
+    image. candidates: int64 [K], the concepts that any of the images' captions name, rising. named: bool [N, K]. held:
+    bool [N], images that are measured and not learned from.
     """
 
     embeddings: np.ndarray
@@ -77,6 +81,7 @@ class Block:
     starts: np.ndarray
     candidates: np.ndarray
     named: np.ndarray
+    held: np.ndarray
 
 
 def of_images(

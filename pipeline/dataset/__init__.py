@@ -130,7 +130,9 @@ def check_format(layout: Layout) -> dict[str, Any]:
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{layout.url} is no dataset: it holds no fingerprint.json") from e
     except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(f"{layout.url}: fingerprint.json is damaged: {e!r}") from e
+        raise ValueError(
+            f"{layout.url}: fingerprint.json is damaged: {type(e).__name__}: {str(e)[:200]}"
+        ) from e
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{layout.url} has format version {version}; this program reads version {FORMAT_VERSION}: build it again"

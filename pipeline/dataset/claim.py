@@ -44,6 +44,7 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     its settings: it starts over. Raises Refused.
     """
     if storage.exists(layout.fingerprint) and not differences(_fingerprint(layout), components):
+        _mend_settings(layout, settings)
         return  # without a listing: the folder may hold millions of files
     files = storage.tree(layout.url)
     ours = sorted(name for name in files if is_ours(name))
@@ -66,13 +67,33 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     for name in ours:  # fingerprint.json is replaced below: without it nobody would know the folder again
         if name != "fingerprint.json":
             storage.remove(layout.file(name))
-    resolved = yaml.safe_dump(_plain(dataclasses.asdict(settings)), sort_keys=False, allow_unicode=True)
-    storage.write_bytes(layout.settings, resolved.encode())
+    _write_settings(layout, settings)
     storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
 
 
+def _write_settings(layout: Layout, settings: Any) -> None:
+    text = yaml.safe_dump(_plain(dataclasses.asdict(settings)), sort_keys=False, allow_unicode=True)
+    storage.write_bytes(layout.settings, text.encode())
+
+
+def _mend_settings(layout: Layout, settings: Any) -> None:
+    """Writes `settings.yaml` again where it is lost or holds no settings at all."""
+    try:
+        if isinstance(yaml.safe_load(storage.read_bytes(layout.settings)), dict):
+            return
+    except (FileNotFoundError, ValueError, yaml.YAMLError, RecursionError):
+        pass
+    log.warning("settings.yaml is missing or damaged; it is written anew")
+    _write_settings(layout, settings)
+
+
 def _plain(document: Any) -> Any:
-    return json.loads(json.dumps(document))
+    """A document of JSON values, without what is secret in its addresses: it is published with the dataset."""
+    if isinstance(document, dict):
+        return {key: _plain(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_plain(value) for value in document]
+    return storage.redacted_text(document) if isinstance(document, str) else document
 
 
 def _fingerprint(layout: Layout) -> Any:

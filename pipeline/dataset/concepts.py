@@ -75,12 +75,15 @@ def load_pool(layout: Layout) -> ConceptPool:
 
 
 def load_embeddings(layout: Layout) -> torch.Tensor:
-    """float32 [C, D], on the CPU, un-normalised."""
+    """float32 [C, D], on the CPU, un-normalised. ValueError for a damaged file."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    return load(storage.read_bytes(layout.pool_file("text_embeddings.safetensors")))[
-        "text_embeddings"
-    ].float()
+    url = layout.pool_file("text_embeddings.safetensors")
+    try:
+        return load(storage.read_bytes(url))["text_embeddings"].float()
+    except (SafetensorError, KeyError) as e:
+        raise ValueError(f"{storage.redacted(url)}: not the text embeddings of a dataset ({e})") from e
 
 
 def load_vocabulary(layout: Layout) -> Vocabulary:

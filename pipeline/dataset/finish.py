@@ -96,12 +96,19 @@ def finish(
         **identity,
         "sha256": {"settings.yaml": storage.sha256(layout.settings), **sha256},
     }
-    if how or not storage.exists(
-        layout.summary
-    ):  # a build that found everything in place leaves the last run's figures
+    # a build that found everything in place leaves the last run's figures
+    if how or _sums_of(layout) != summary["sha256"]:
         write_summary(layout, {**summary, "last_run": how or {}})
     check_budgets(settings, reasons, plan.n_samples)
     return {**summary, "last_run": how or {"n_parts_built": 0}}
+
+
+def _sums_of(layout: Layout) -> Any:
+    """The hashes that `summary.json` has; None where it is missing or damaged."""
+    try:
+        return json.loads(storage.read_bytes(layout.summary))["sha256"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_folders(layout: Layout) -> None:

@@ -28,8 +28,8 @@ _OURS = re.compile(
     rf"""shards/{_PART}\.tar | index/{_PART}\.parquet | manifest/{_PART}\.json
     | plan/(units|parts|duplicates)\.parquet | plan/plan\.json | plan/units/\d+\.json
     | plan/index/\d+\.parquet | plan/counts/(\d+|merged-\d+-\d+)\.parquet
-    | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.safetensors)
-    | corpus/({_PART}|state)\.safetensors | corpus/report\.json
+    | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.(safetensors|json))
+    | corpus/({_PART}|state)\.safetensors
     | (manifest|rejects)\.parquet | fingerprint\.json | summary\.json | settings\.yaml""",
     re.VERBOSE,
 )
@@ -92,7 +92,8 @@ class Layout:
 
     @property
     def corpus_report(self) -> str:
-        return self.file("corpus/report.json")
+        """How the fit of the classifier went."""
+        return self.pool_file("classifier.json")
 
     @property
     def classifier(self) -> str:

@@ -146,7 +146,7 @@ def _files(layout: Layout) -> list[tuple[str, str]]:
         sha256 = json.loads(storage.read_bytes(layout.plan))
         return [(layout.units, sha256["units"]), (layout.parts, sha256["parts"])]
     except (ValueError, KeyError, TypeError) as e:
-        raise DamagedPlan(f"damaged: plan/plan.json: {e!r}") from e
+        raise DamagedPlan(f"damaged: plan/plan.json: {type(e).__name__}: {str(e)[:200]}") from e
 
 
 def part_rows(layout: Layout, part: Part) -> pa.Table:

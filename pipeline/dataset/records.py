@@ -19,6 +19,15 @@ def _field(name: str, kind: pa.DataType) -> pa.Field:
 _STRINGS = pa.list_(_field("item", pa.string()))
 _IDS = pa.list_(_field("item", pa.int32()))
 
+
+def _spans(first: pa.Field) -> pa.DataType:
+    """Places in captions: `captions[caption][start:end]`, in characters."""
+    places = [_field(name, pa.int32()) for name in ("caption", "start", "end")]
+    return pa.list_(_field("item", pa.struct([first, *places])))
+
+
+_CONCEPT_SPANS = _spans(_field("concept_id", pa.int32()))
+
 #: The units of the input, in order: what `Source.units` lists, and what indexing each of them found.
 UNITS = pa.schema(
     [
@@ -48,8 +57,9 @@ PARTS = pa.schema(
 #: What a source knows of a sample before its image is read. `location` names the file that holds it, relative to the
 #: source's root, `offset`/`n_bytes` the byte range of the image in it (offset -1: the whole file, n_bytes its size;
 #: `row` >= 0: a row of a parquet file or a number of a generated world). `captions` holds every caption of the image
-#: that is not blank, in source order; `mentions` the names that they mention, sorted. `problem` is empty, or the
-#: reason why this sample will be rejected (duplicate_key, no_caption, ...); then `n_samples` may be more than 1.
+#: that is not blank, in source order; `mentions` the names that they mention, sorted, `spans` where. `problem` is
+#: empty, or the reason why this sample will be rejected (duplicate_key, no_caption, ...); then `n_samples` may be more
+#: than 1. `extra` is a JSON object of what `source.extra` names, "" where it names nothing.
 INDEX = pa.schema(
     [
         _field("source_key", pa.string()),
@@ -60,12 +70,14 @@ INDEX = pa.schema(
         _field("captions", _STRINGS),
         _field("problem", pa.string()),
         _field("n_samples", pa.int64()),
+        _field("extra", pa.string()),
         _field("mentions", _STRINGS),
+        _field("spans", _spans(_field("name", pa.string()))),
     ]
 )
 
 #: A sample with its original image bytes, untouched. `key` is `sample_key(source_key, image)`; `mentioned` holds the
-#: ids of the pool's concepts that its captions name, rising.
+#: ids of the pool's concepts that its captions name, rising; `spans` say where, by caption and place.
 SAMPLES = pa.schema(
     [
         _field("key", pa.string()),
@@ -73,12 +85,14 @@ SAMPLES = pa.schema(
         _field("source", pa.string()),
         _field("image", pa.large_binary()),
         _field("captions", _STRINGS),
+        _field("extra", pa.string()),
         _field("mentioned", _IDS),
+        _field("spans", _CONCEPT_SPANS),
     ]
 )
 
 #: A sample of an existing dataset, its members byte for byte, and the ids of the new pool's concepts that its
-#: captions name: what relabelling starts from.
+#: captions name, and where: what relabelling starts from.
 STORED = pa.schema(
     [
         _field("key", pa.string()),
@@ -87,6 +101,7 @@ STORED = pa.schema(
         _field("meta", pa.string()),
         _field("arrays", pa.large_binary()),
         _field("mentioned", _IDS),
+        _field("spans", _CONCEPT_SPANS),
     ]
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +102,18 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def pair_rows(
-    arrays: Mapping[str, np.ndarray], alignment: Alignment, names: Sequence[str]
+    arrays: Mapping[str, np.ndarray],
+    alignment: Alignment,
+    names: Sequence[str],
+    spans: Iterable[Mapping[str, int]] = (),
 ) -> list[dict[str, Any]]:
-    """The kept regions for human eyes, as the .json member lists them (docs/format.md)."""
+    """The kept regions for human eyes, as the .json member lists them (docs/format.md).
+
+    spans: where the captions name concepts, as `records.SAMPLES` has them.
+    """
+    mentions: dict[int, list[dict[str, int]]] = {}
+    for span in spans:
+        mentions.setdefault(span["concept_id"], []).append({k: span[k] for k in ("caption", "start", "end")})
     rows = []
     for region in np.flatnonzero(alignment.kept):
         rows.append(
@@ -117,9 +126,25 @@ def pair_rows(
                 "score": round(float(alignment.scores[region]), 4),
                 "margin": round(float(alignment.margin[region]), 4),
                 "objectness": round(float(arrays["objectness"][region]), 4),
+                "mentions": mentions.get(int(alignment.topk_ids[region, 0]), []),
             }
         )
     return rows
+
+
+def stored_row(sample: Sample, members: Mapping[str, bytes]) -> dict[str, Any]:
+    """A row of `records.ANNOTATED` of a sample that is there, its members byte for byte."""
+    kept = np.flatnonzero(is_pair(sample.arrays))
+    return {
+        "key": sample.key,
+        "extension": sample.extension,
+        "image": sample.image,
+        "meta": members["json"].decode(),
+        "arrays": members["npz"],
+        "n_regions": len(sample.arrays["kept"]),
+        "n_pairs": len(kept),
+        "pair_concept_ids": sample.arrays["topk_ids"][kept, 0].astype(int).tolist() if len(kept) else [],
+    }
 
 
 def annotated_row(

@@ -135,22 +135,21 @@ def commit(
     return row
 
 
-def damage(layout: Layout, row: dict[str, Any], recheck: str, size: int | None) -> str:
-    """Why the shard of a manifest row cannot be trusted, or "".
+def carry(
+    source: Layout,
+    layout: Layout,
+    row: dict[str, Any],
+    identity: dict[str, str],
+    seconds: Callable[[], dict[str, float]] = dict,
+) -> dict[str, Any]:
+    """Commits a part of the dataset at `source` as it is, under another identity; returns the row.
 
-    recheck: bytes (sha256 of shard and index) | size. size: of the shard's file, None where it is not there.
+    The shard and its index are the same files under a second name where that is possible, else copies (docs/format.md).
     """
-    if not row["shard"]:
-        return ""
-    if size is None:
-        return "missing"
-    if size != row["n_bytes"]:
-        return f"{size} bytes instead of {row['n_bytes']}"
-    if not storage.exists(layout.index(row["part"])):
-        return "its index is missing"
-    if recheck == "bytes":
-        if storage.sha256(layout.shard(row["part"])) != row["sha256"]:
-            return "its bytes have changed"
-        if storage.sha256(layout.index(row["part"])) != row["index_sha256"]:
-            return "its index has changed"
-    return ""
+    part = row["part"]
+    if row["shard"]:
+        storage.link_or_copy(source.shard(part), layout.shard(part))
+        storage.link_or_copy(source.index(part), layout.index(part))
+    row = {**row, **identity, "seconds": seconds()}
+    manifest.write_row(layout, row)
+    return row

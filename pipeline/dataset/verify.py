@@ -78,7 +78,7 @@ def _pool_faults(layout: Layout) -> Iterator[str]:
         yield "missing: the concept pool (concept_pool/embeddings.json)"
         return
     except (ValueError, KeyError, TypeError) as e:
-        yield f"damaged: concept_pool/embeddings.json: {e!r}"
+        yield f"damaged: concept_pool/embeddings.json: {type(e).__name__}: {str(e)[:200]}"
         return
     for name in changed:
         yield f"damaged: concept_pool/{name}: missing, or its sha256 is not the one in embeddings.json"
@@ -101,7 +101,8 @@ def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
     name = "concept_pool/classifier.safetensors"
     try:
         expected = identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
-        from_bytes(storage.read_bytes(layout.classifier), expected["fingerprint"])
+        made_for = _of_samples(components) or expected["fingerprint"]
+        from_bytes(storage.read_bytes(layout.classifier), made_for)
     except FileNotFoundError:
         yield f"missing: {name}"
     except (ValueError, KeyError, TypeError) as e:
@@ -112,6 +113,12 @@ def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
 _OF_PARTS = {"index": ".parquet", "manifest": ".json", "shards": ".tar"}
 
 
+def _is_a_systems(name: str) -> bool:
+    """Whether a file is what an operating system leaves behind: nobody's data. A dead writer's leftovers are told of."""
+    base = name.rsplit("/", 1)[-1]
+    return storage.is_litter(base) and not base.startswith((storage.TEMPORARY, ".claim"))
+
+
 def _foreign(layout: Layout, plan: Plan) -> Iterator[str]:
     """Files that no part, no unit and no step of the program has. Folders of a file a part are read as a stream."""
     found = [name for name in _names(layout, "", set(_OF_PARTS)) if not is_ours(name)]
@@ -119,7 +126,7 @@ def _foreign(layout: Layout, plan: Plan) -> Iterator[str]:
         for name in storage.names(layout.file(folder)):
             if not (name.endswith(suffix) and plan.parts.has(name.removesuffix(suffix))):
                 found.append(f"{folder}/{name}")
-    yield from (f"foreign: {name}" for name in sorted(found))
+    yield from (f"foreign: {name}" for name in sorted(found) if not _is_a_systems(name))
 
 
 def _names(layout: Layout, folder: str, but: set[str]) -> Iterator[str]:
@@ -140,7 +147,9 @@ def _part_faults(layout: Layout, plan: Plan, components: Any, run: Map) -> Itera
         RowsOf(layout.manifest, records.MANIFEST) as manifest_rows,
         RowsOf(layout.rejects, records.REJECTS) as rejects,
     ):
-        for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
+        for block in run(
+            partial(block_faults, layout, expected, _of_samples(components)), blocks.of(plan.parts)
+        ):
             yield from block.faults
             totals.update(block.totals)
             manifest_rows.expect(block.manifest)
@@ -160,6 +169,11 @@ def _identity(layout: Layout, components: Any) -> dict[str, str] | None:
         return None
 
 
+def _of_samples(components: Any) -> str | None:
+    """The fingerprint that samples and classifier carry where they are another dataset's (after a removal)."""
+    return components.get("samples") if isinstance(components, dict) else None
+
+
 def repair(url: str, run: Map = map) -> list[str]:
     """Removes row, shard and index of every part that is damaged, so that the command that built the dataset builds them
     again and changes nothing else; returns those parts.
@@ -173,7 +187,9 @@ def repair(url: str, run: Map = map) -> list[str]:
         plan = Plan.read(layout)
         expected = _identity(layout, components)
         removed: list[str] = []
-        for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
+        for block in run(
+            partial(block_faults, layout, expected, _of_samples(components)), blocks.of(plan.parts)
+        ):
             storage.require_claim(layout.url, token)
             for part in block.parts:
                 for file in (layout.row(part), layout.shard(part), layout.index(part)):
@@ -196,7 +212,7 @@ def _summary_faults(layout: Layout, totals: Counter[str]) -> Iterator[str]:
         yield f"missing: {name} (the build has not finished)"
         return
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        yield f"damaged: {name}: {e!r}"
+        yield f"damaged: {name}: {type(e).__name__}: {str(e)[:200]}"
         return
     if wrong:
         yield f"damaged: {name}: its {', '.join(wrong)} are not those of the rows"

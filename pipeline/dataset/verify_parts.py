@@ -35,14 +35,19 @@ class BlockFaults:
     rejects: pa.Table
 
 
-def block_faults(layout: Layout, expected: dict[str, str] | None, block: Block) -> BlockFaults:
-    """Everything about the rows and shards of a block of parts."""
+def block_faults(
+    layout: Layout, expected: dict[str, str] | None, samples: str | None, block: Block
+) -> BlockFaults:
+    """Everything about the rows and shards of a block of parts.
+
+    expected: the hashes that every row has. samples: the fingerprint that the samples carry, where it is not their row's.
+    """
     faults: list[str] = []
     parts: list[str] = []
     rows = []
     found = manifest.read_rows(layout, block.names)
     for name, n_samples, row in zip(block.names, block.n_samples, found, strict=True):
-        wrong = list(_part_faults(layout, expected, name, n_samples, row))
+        wrong = list(_part_faults(layout, expected, samples, name, n_samples, row))
         if row is not None:
             rows.append(row)
         if wrong:
@@ -56,7 +61,12 @@ def block_faults(layout: Layout, expected: dict[str, str] | None, block: Block) 
 
 
 def _part_faults(
-    layout: Layout, expected: dict[str, str] | None, name: str, n_samples: int, row: dict[str, Any] | None
+    layout: Layout,
+    expected: dict[str, str] | None,
+    samples: str | None,
+    name: str,
+    n_samples: int,
+    row: dict[str, Any] | None,
 ) -> Iterator[str]:
     if row is None:
         yield f"missing: part {name} has no manifest row that is whole"
@@ -67,10 +77,10 @@ def _part_faults(
         yield f"damaged: part {name}: its rejects are not {row['n_rejected']}"
     if expected is not None and {k: row[k] for k in expected} != expected:
         yield f"foreign: part {name} was made with {row['fingerprint']}, here is {expected['fingerprint']}"
-    yield from _shard_faults(layout, row)
+    yield from _shard_faults(layout, row, samples or row["fingerprint"])
 
 
-def _shard_faults(layout: Layout, row: dict[str, Any]) -> Iterator[str]:
+def _shard_faults(layout: Layout, row: dict[str, Any], fingerprint: str) -> Iterator[str]:
     if not row["shard"]:
         return
     name = f"shards/{row['shard']}"
@@ -84,12 +94,13 @@ def _shard_faults(layout: Layout, row: dict[str, Any]) -> Iterator[str]:
     elif hashlib.sha256(data).hexdigest() != row["sha256"]:
         yield f"damaged: {name}: its sha256 is not the manifest's"
     else:
-        yield from _sample_faults(data, name, row)
+        yield from _sample_faults(data, name, row, fingerprint)
         yield from _index_faults(layout, data, row)
 
 
-def _sample_faults(data: bytes, name: str, row: dict[str, Any]) -> Iterator[str]:
-    """What is wrong inside a shard whose bytes are those that were committed."""
+def _sample_faults(data: bytes, name: str, row: dict[str, Any], fingerprint: str) -> Iterator[str]:
+    """What is wrong inside a shard whose bytes are those that were committed. fingerprint: what its samples carry."""
+    own = {"fingerprint": fingerprint, "pool": row["pool"]}
     keys: list[str] = []
     n_regions = n_pairs = 0
     try:
@@ -99,10 +110,7 @@ def _sample_faults(data: bytes, name: str, row: dict[str, Any]) -> Iterator[str]
             lengths = {len(sample.arrays[a]) for a in REGION_ARRAYS}
             if len(members) != 3 or lengths != {sample.meta["n_regions"]}:
                 yield f"damaged: {name}: sample {key}: members {sorted(members)}, array lengths {sorted(lengths)}"
-            if any(
-                sample.meta[k] != v
-                for k, v in (("key", key), *((k, row[k]) for k in ("fingerprint", "pool")))
-            ):
+            if any(sample.meta[k] != v for k, v in {"key": key, **own}.items()):
                 yield f"damaged: {name}: sample {key} does not belong to this shard"
             n_regions += sample.meta["n_regions"]
             n_pairs += int(is_pair(sample.arrays).sum())

@@ -51,7 +51,12 @@ def parse(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict[str, st
     A training checkpoint's `{"model": {...}}` is unwrapped. Raises ValueError for a file that is neither.
     """
     if data[:2] == b"PK" or data[:1] == b"\x80":
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file, or one that holds code: torch raises what it likes
+            raise ValueError(f"{name}: not a weights file ({type(error).__name__})") from error
         state = state.get("model", state) if isinstance(state, dict) else state
         if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
             raise ValueError(f"{name}: not a state dict of tensors")
@@ -76,6 +81,12 @@ def serialise(module: torch.nn.Module, metadata: dict[str, str], dtype: torch.dt
     return save_safetensors(tensors, metadata)
 
 
+def load_into(module: torch.nn.Module, url: str) -> None:
+    """Fills a module with a weights file (path or URL). Raises FileNotFoundError, and ValueError that names the file."""
+    tensors, _ = parse(storage.read_bytes(url), storage.redacted(url))
+    fill(module, tensors, storage.redacted(url))
+
+
 def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str) -> None:
     """Loads weights into a module. Raises ValueError naming the first tensors that are missing, extra or misshaped."""
     own = module.state_dict()
@@ -85,6 +96,6 @@ def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str) -
     missing, extra = sorted(needed - given), sorted(given - needed)
     if missing or extra or wrong:
         raise ValueError(
-            f"{name}: not weights of this localizer (missing {missing[:3]}, unknown {extra[:3]}, misshaped {wrong[:3]})"
+            f"{name}: not weights of this network (missing {missing[:3]}, unknown {extra[:3]}, misshaped {wrong[:3]})"
         )
     module.load_state_dict({key: tensors[key].to(own[key].dtype) for key in sorted(given)}, strict=False)

@@ -105,10 +105,11 @@ def index_row(
     row: int = -1,
     problem: str = "",
     n_samples: int = 1,
+    extra: str = "",
 ) -> dict[str, Any]:
     """A row of `records.INDEX`. `captions` may be of any type; a sample without any is a problem of its own.
 
-    n_samples: how many samples the row stands for, where a part of a file is lost.
+    n_samples: how many samples the row stands for, where a part of a file is lost. extra: JSON, by `extra.extra_of`.
     """
     kept = captions_of(captions)
     if not problem and not kept:
@@ -122,6 +123,7 @@ def index_row(
         "captions": kept,
         "problem": storable(problem)[:MAX_PROBLEM_CHARS],
         "n_samples": n_samples,
+        "extra": extra,
     }
 
 

@@ -35,7 +35,9 @@ class Files:
         return public[len(self.root) :].lstrip("/") if self.root else public
 
     def url(self, location: str) -> str:
-        """The address of a location."""
+        """The address of a location. ValueError for one that leads above the root: a plan may come from anywhere."""
+        if ".." in location.split("/"):
+            raise ValueError(f"{self._key}: {location} does not lie below the input's folder")
         if location in self._signed:
             return self._signed[location]
         return f"{self.root.rstrip('/')}/{location}" if self.root else location
@@ -83,8 +85,9 @@ class Files:
 
 def check_folder(root: str, key: str) -> None:
     """FileNotFoundError if a folder cannot be reached now. Web servers are not asked: they need not list folders."""
-    if root and storage.protocol(root) not in _WEB and not storage.exists(root):
-        raise FileNotFoundError(f"{key}: {storage.redacted(root)} is not there (is it mounted?)")
+    if root and storage.protocol(root) not in _WEB and not storage.is_folder(root):
+        what = "is a file; a folder is needed" if storage.exists(root) else "is not there (is it mounted?)"
+        raise FileNotFoundError(f"{key}: {storage.redacted(root)} {what}")
 
 
 def files_identity(units: Iterable[Unit]) -> dict[str, Any]:

@@ -98,9 +98,7 @@ def relative_paths(root: str, name: str) -> list[str]:
         if location and location not in found:
             found.append(location)
     if not found:
-        raise BadSample(
-            "outside_root", f"{_shown(name)} does not lead below the folder of the images"
-        )
+        raise BadSample("outside_root", f"{_shown(name)} does not lead below the folder of the images")
     return found
 
 

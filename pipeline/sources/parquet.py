@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +16,12 @@ import storage
 from concept_pool.captions import caption_fields, captions_of, captions_of_record, decode_text
 from pipeline.images import BadSample
 from pipeline.sources import InputChanged, Unit, index_row
+from pipeline.sources.columns import image_column, key_column, path_column
+from pipeline.sources.extra import extra_of
 from pipeline.sources.files import Files, digest, files_identity
 from pipeline.sources.image_folder import ImageFolder
 from pipeline.sources.parquet_files import Damaged, Table, cell, cells
-from pipeline.sources.settings import SourceSettings
+from pipeline.sources.settings import ColumnSettings, SourceSettings
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 #: A file larger than this is cut into units of about so many rows; its footer is read for that.
@@ -30,10 +34,10 @@ USUAL_ROW = 32 << 10
 class ParquetSource:
     """Rows of parquet files, in file and row order.
 
-    Columns: `key` (optional: the file's location and the row otherwise); `image` (bytes; a struct with `bytes` and
-    `path` as Hugging Face datasets write it; or a path) and `path` (below `source.images` where given, else below the
-    file's folder), of which bytes win; captions as `captions_of_record` reads them. A file, or a row group, that is
-    damaged is a row `damaged_parquet` with the number of rows that it held.
+    Columns (`source.columns` renames them): `key` (optional: the file's location and the row otherwise); `image` (bytes; a
+    struct with `bytes` and `path` as Hugging Face datasets write it; or a path), or img2dataset's `jpg`; and `path` (below
+    `source.images` where given, else below the file's folder), of which bytes win; captions as `captions_of_record` reads
+    them. A file, or a row group, that is damaged is a row `damaged_parquet` with the number of rows that it held.
     """
 
     unique_keys = False
@@ -41,11 +45,13 @@ class ParquetSource:
 
     def __init__(self, settings: SourceSettings):
         self._files = Files(settings.url_list(), SUFFIXES, "urls")
-        self._column = settings.caption_column
+        self._columns = settings.columns
+        self._column = settings.columns.caption
+        self._extra = settings.extra
         self._images = settings.images and storage.location(settings.images, "source.images")
         self._folders: dict[str, ImageFolder] = {}
         self._units: list[Unit] | None = None
-        self._groups = _Groups()
+        self._groups = _Groups(self._columns)
         self.root = self._files.root
 
     def units(self) -> list[Unit]:
@@ -76,8 +82,7 @@ class ParquetSource:
                 break
             except Damaged as e:
                 if attempt == 2:
-                    n = max(1, round(unit.n_bytes / self._usual_row(unit)))
-                    yield self._damage_row(unit.location, 0, n, str(e))
+                    yield self._damage_row(unit.location, 0, self._must_have_held(unit), str(e))
                     return
             except IsADirectoryError:
                 raise ValueError(f"source.urls: {unit.location} is a folder") from None
@@ -92,8 +97,11 @@ class ParquetSource:
             raise ValueError(
                 f"source.urls: {unit.location} has the columns {', '.join(names)[:300]}; needed: {wanted}"
             )
-        no_image = "" if {"image", "path"} & set(names) else f"no_image: its columns are {', '.join(names)}"
-        columns = list(dict.fromkeys([*(c for c in ("key",) if c in names), *found]))
+        no_image = "" if _of_images(self._columns, names) else f"no_image: its columns are {', '.join(names)}"
+        key = key_column(self._columns, names)
+        columns = list(
+            dict.fromkeys([*([key] if key else []), *found, *(n for n in self._extra if n in names)])
+        )
         for group in table.groups():
             row = table.starts[group]
             if row < unit.start or 0 <= unit.stop <= row:
@@ -109,12 +117,15 @@ class ParquetSource:
                 row += 1
 
     def _index_row(self, record: dict[str, Any], location: str, row: int, problem: str) -> dict[str, Any]:
-        key = " ".join(captions_of(record.get("key"))[:1])
+        key = " ".join(captions_of(record.get(key_column(self._columns, record) or ""))[:1])
         captions = captions_of_record(record, self._column)
         if not captions:
             blank = any(record[n] not in (None, []) for n in caption_fields(record, self._column))
             problem = problem or ("empty_caption" if blank else "no_caption")
-        return index_row(key or f"{location}:{row}", location, captions, row=row, problem=problem)
+        extra = extra_of(record, self._extra)
+        return index_row(
+            key or f"{location}:{row}", location, captions, row=row, problem=problem, extra=extra
+        )
 
     def _damage_row(self, location: str, row: int, n_rows: int, detail: str) -> dict[str, Any]:
         problem = f"damaged_parquet: {detail}"
@@ -122,27 +133,30 @@ class ParquetSource:
             f"{location}:{row}", location, [], row=row, problem=problem, n_samples=max(1, n_rows)
         )
 
-    def _usual_row(self, unit: Unit) -> float:
-        """Bytes of a row by other files of the input."""
-        found = []
+    def _must_have_held(self, unit: Unit) -> int:
+        """The rows of a file that cannot be opened, by its size and by those of its neighbours, as it may be cut short."""
+        sizes, row_bytes = [unit.n_bytes], []
         for other in (self._units or self._files.units())[:16]:
             if other.location != unit.location:
                 try:
                     with Table(self._files.url(other.location)) as table:
-                        found.append(other.n_bytes / max(1, table.n_rows))
+                        row_bytes.append(other.n_bytes / max(1, table.n_rows))
+                        sizes.append(other.n_bytes)
                 except Damaged:
                     continue
-        return statistics.median(found) if found else USUAL_ROW
+        usual = statistics.median(row_bytes) if row_bytes else USUAL_ROW
+        return math.ceil(max(sizes[0], statistics.median(sizes[1:] or sizes)) / usual)
 
     def read(self, row: dict[str, Any]) -> bytes:
         table, first = self._groups.get(self._files.url(row["location"]), row["row"])
         if row["row"] - first >= table.num_rows:
             raise InputChanged(f"{row['location']} has no row {row['row']} any more")
         image, path = (
-            cell(table.columns[table.column_names.index(name)][row["row"] - first])
-            if name in table.column_names
-            else None
-            for name in ("image", "path")
+            cell(table.columns[table.column_names.index(name)][row["row"] - first]) if name else None
+            for name in (
+                image_column(self._columns, table.column_names),
+                path_column(self._columns, table.column_names),
+            )
         )
         data, inner = _image_of(image)
         if data is not None:
@@ -186,8 +200,9 @@ class ParquetSource:
         try:
             with Table(self._files.url(unit.location)) as table:
                 names = table.schema.names
-                columns = [*_path_columns(table.schema), *(["path"] if "path" in names else [])]
-                if not columns or _holds_bytes(table):
+                image, path = image_column(self._columns, names), path_column(self._columns, names)
+                columns = [*_path_columns(table.schema, image), *([path] if path else [])]
+                if not columns or _holds_bytes(table, image):
                     return
                 for group in table.groups():
                     read = table.read_group(group, columns)
@@ -209,7 +224,8 @@ class ParquetSource:
 class _Groups:
     """The image cells of the last few row groups, with their tables open; samples are read in order."""
 
-    def __init__(self, max_groups: int = 3, max_open: int = 2):
+    def __init__(self, columns: ColumnSettings, max_groups: int = 3, max_open: int = 2):
+        self._columns = columns
         self._tables: OrderedDict[str, Table] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], tuple[pa.Table, int]] = OrderedDict()
         self._max_groups, self._max_open = max_groups, max_open
@@ -225,7 +241,7 @@ class _Groups:
                     raise InputChanged(f"{url.rsplit('/', 1)[-1]} has no row {row} any more")
                 key = (url, group)
                 if key not in self._groups:
-                    columns = [name for name in ("image", "path") if name in table.schema.names]
+                    columns = _of_images(self._columns, table.schema.names)
                     self._groups[key] = (_twice(table, group, columns), table.starts[group])
                     if len(self._groups) > self._max_groups:
                         self._groups.popitem(last=False)
@@ -251,14 +267,20 @@ def _twice(table: Table, group: int, columns: list[str]) -> pa.Table:
         return table.read_group(group, columns)
 
 
-def _path_columns(schema: pa.Schema) -> list[str]:
-    """The part of the column `image` that may hold paths: the whole of a text column, the field of a struct."""
-    if "image" not in schema.names:
+def _of_images(columns: ColumnSettings, names: list[str]) -> list[str]:
+    """The columns that say what a row's image is."""
+    found = (image_column(columns, names), path_column(columns, names))
+    return [name for name in dict.fromkeys(found) if name]
+
+
+def _path_columns(schema: pa.Schema, image: str | None) -> list[str]:
+    """The part of the column of images that may hold paths: the whole of a text column, the field of a struct."""
+    if image is None:
         return []
-    kind = schema.field("image").type
+    kind = schema.field(image).type
     if pa.types.is_struct(kind):
-        return ["image.path"] if kind.get_field_index("path") >= 0 else []
-    return ["image"] if _is_text(kind) else []
+        return [f"{image}.path"] if kind.get_field_index("path") >= 0 else []
+    return [image] if _is_text(kind) else []
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -267,12 +289,12 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _holds_bytes(table: Table) -> bool:
+def _holds_bytes(table: Table, image: str | None) -> bool:
     """Whether the footer says that the file's images lie in it: some value of a binary column is not null."""
-    if "image" not in table.schema.names:
+    if image is None:
         return False
-    kind = table.schema.field("image").type
-    return table.has_values("image.bytes" if pa.types.is_struct(kind) else "image") and not _is_text(kind)
+    kind = table.schema.field(image).type
+    return table.has_values(f"{image}.bytes" if pa.types.is_struct(kind) else image) and not _is_text(kind)
 
 
 def _image_of(value: Any) -> tuple[bytes | None, Any]:
@@ -300,4 +322,4 @@ def load(settings: SourceSettings) -> ParquetSource:
 
 
 def describe(settings: SourceSettings) -> dict[str, Any]:
-    return {"caption_column": settings.caption_column}
+    return {"columns": asdict(settings.columns), "extra": settings.extra}

@@ -15,6 +15,7 @@ KINDS = Kinds(
         "shapes": "pipeline.sources.shapes",
         "coco": "pipeline.sources.coco",
         "webdataset": "pipeline.sources.webdataset",
+        "folder": "pipeline.sources.folder",
         "parquet": "pipeline.sources.parquet",
         "tsv": "pipeline.sources.text",
         "text": "pipeline.sources.text",
@@ -23,22 +24,42 @@ KINDS = Kinds(
 
 
 @dataclass(frozen=True)
+class ColumnSettings:
+    """Names of columns, where they are not the usual ones (kinds: parquet, folder; `caption` also for webdataset).
+
+    Attributes:
+        image: images as bytes, structs or paths; none: image, or jpg, png, webp as img2dataset has them
+        caption: column or JSON key that holds the captions; none: captions, caption and text
+        key: what a sample is called; none: key
+        path: where the image lies; none: path, file_name, filename, image_path, filepath or file
+    """
+
+    image: str | None = None
+    caption: str | None = None
+    key: str | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
 class SourceSettings:
     """Where images and captions come from. Paths may be URLs (local, s3://, gs://).
 
     Attributes:
         kind: shapes (synthetic scenes, no files) | coco (folder + captions JSON) | webdataset (tars) | parquet |
+            folder (images with .txt or .json beside them, Hugging Face's imagefolder, or a table of file names) |
             tsv (caption TAB url) | text (a caption a line); the last two have captions alone | one that an installed
             package offers (entry point regionpairs.sources)
-        images: folder of the images (kind: coco); base folder of relative paths (kind: parquet)
-        captions: COCO captions JSON, or a pattern of several (kind: coco); for other kinds the same as `urls`
+        images: folder of the images (kinds: coco, folder); base folder of relative paths (kind: parquet)
+        captions: COCO captions JSON, or a pattern of several (kind: coco); table of file names and captions, .csv, .tsv or
+            .jsonl (kind: folder, may be left out); for other kinds the same as `urls`
         urls: file or folder, or a list of them; glob patterns are expanded (kinds: webdataset, parquet, tsv, text)
-        caption_column: the column (parquet) or JSON key (webdataset) that holds the captions; none: captions, caption
-            and text
+        columns: names of columns, where they are not the usual ones
+        extra: columns or JSON keys that travel into each sample's JSON, as `extra` (kinds: webdataset, parquet, folder)
         limit: use the first so many samples; 0: all
         count: number of scenes (kind: shapes)
         seed: seed of the scenes (kind: shapes)
         size: side of a scene in pixels (kind: shapes)
+        block_list: file with a source key, sample key or image's sha256 a line; such samples are rejected as `blocked`
         max_pixels: an image with more pixels is rejected, as a decompression bomb
         options: whatever a kind of an installed package takes besides (a mapping); our own kinds take none
     """
@@ -47,11 +68,13 @@ class SourceSettings:
     images: str | None = None
     captions: str | None = None
     urls: list[str] | str = field(default_factory=list)
-    caption_column: str | None = None
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    extra: list[str] = field(default_factory=list)
     limit: int = 0
     count: int = 256
     seed: int = 0
     size: int = 160
+    block_list: str | None = None
     max_pixels: int = 100_000_000
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -60,6 +83,8 @@ class SourceSettings:
         _require(self.limit >= 0, "limit", f"must not be negative, is {self.limit}")
         _require(self.max_pixels >= 1, "max_pixels", f"must be at least 1, is {self.max_pixels}")
         _require(not (self.options and KINDS.is_ours(self.kind)), "options", f"kind {self.kind} takes none")
+        without = KINDS.is_ours(self.kind) and self.kind not in ("webdataset", "parquet", "folder")
+        _require(not (self.extra and without), "extra", f"kind {self.kind} has no columns or keys")
         named = [key for key in ("images", "captions", "urls") if getattr(self, key)]
         if self.kind == "shapes":
             _require(not named, "kind", f"shapes reads no files, but source.{''.join(named[:1])} is given")
@@ -68,6 +93,11 @@ class SourceSettings:
         elif self.kind == "coco":
             _require(bool(self.captions), "captions", "kind coco needs a captions JSON")
             _require(not self.urls, "urls", "kind coco takes source.captions")
+        elif self.kind == "folder":
+            _require(bool(self.images), "images", "kind folder needs a folder of images")
+            _require(
+                not self.urls, "urls", "kind folder takes source.images, and source.captions for a table"
+            )
         elif KINDS.is_ours(self.kind):
             _require(bool(self.url_list()), "urls", f"kind {self.kind} needs at least one file")
             _require(not (self.urls and self.captions), "captions", "is the same as source.urls; give one")

@@ -12,15 +12,18 @@ from typing import IO, Any
 import storage
 from concept_pool.captions import captions_of_members
 from pipeline.sources import InputChanged, Unit, index_row
+from pipeline.sources.extra import extra_of_json
 from pipeline.sources.files import Files, files_identity
 from pipeline.sources.settings import SourceSettings
 from pipeline.sources.tar_bytes import Compressed, PlainBytes, open_tar
-from pipeline.sources.tar_members import Damage
+from pipeline.sources.tar_members import BLOCK, Damage
 from pipeline.sources.tar_samples import Contents, Sample, read_contents
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 #: Bytes of a sample where no tar tells: about what img2dataset's default of 256 pixels makes.
 USUAL_SAMPLE = 32 << 10
+#: Part of a sample by which damage may exceed whole samples before it counts as one more.
+_SLACK = 0.25
 
 
 class WebDatasetSource:
@@ -37,7 +40,8 @@ class WebDatasetSource:
 
     def __init__(self, settings: SourceSettings):
         self._files = Files(settings.url_list(), SUFFIXES, "urls")
-        self._column = settings.caption_column
+        self._column = settings.columns.caption
+        self._extra = settings.extra
         self._unpacked = _Unpacked()
         self._units: list[Unit] | None = None
         self.root = self._files.root
@@ -86,21 +90,20 @@ class WebDatasetSource:
             n_bytes=sample.image.size if sample.image else -1,
             row=0 if compressed else -1,
             problem=problem,
+            extra=extra_of_json(sample.document, self._extra),
         )
 
     def _count_damage(self, contents: Contents, unit: Unit, rows: list[dict[str, Any]]) -> None:
         """Says of all damage how many samples it cost: in the row of the sample that it tore, or in a new one."""
-        whole = sum(s.image is not None for s in contents.samples)
         lost_bytes = sum(d.stop - d.start for d in contents.damage if d.stop >= 0)
-        sample_bytes = (contents.end - lost_bytes) / whole if whole else 0.0
+        held = len(contents.samples)
+        sample_bytes = max(BLOCK, (contents.end - lost_bytes) / held) if held else 0.0
         told = {r["source_key"]: r for r in rows if r["problem"].startswith("damaged_tar")}
         for damage, keys in zip(contents.damage, contents.beside, strict=True):
             torn = [told[k] for key in keys if (k := f"{unit.location}/{key}") in told]
-            if damage.stop >= 0:
-                lost = round((damage.stop - damage.start) / (sample_bytes or self._usual_sample(unit)))
-            else:
-                missing = self._missing_bytes(unit, damage.start)
-                lost = math.ceil(missing / (sample_bytes or self._usual_sample(unit)))
+            stop = damage.stop if damage.stop >= 0 else self._probable_end(unit)
+            n_bytes = max(0, stop - damage.start)
+            lost = math.ceil(n_bytes / (sample_bytes or self._usual_sample(unit)) - _SLACK)
             if torn:
                 torn[-1]["n_samples"] += max(0, lost - len(torn))
             else:
@@ -108,13 +111,12 @@ class WebDatasetSource:
                 problem = f"damaged_tar: {damage.detail}"
                 rows.append(index_row(key, unit.location, [], problem=problem, n_samples=max(1, lost)))
 
-    def _missing_bytes(self, unit: Unit, start: int) -> int:
-        """Bytes that lie behind the damage that ends a tar: as far as it goes, or as far as its neighbours go."""
+    def _probable_end(self, unit: Unit) -> int:
+        """Where a tar would end that ends in damage: where the file does, or as far as its neighbours go."""
         sizes = [
             u.n_bytes for u in self._units or self.units() if u.n_bytes >= 0 and u.location != unit.location
         ]
-        usual = int(statistics.median(sizes)) if sizes else 0
-        return max(unit.n_bytes, usual) - start
+        return max(unit.n_bytes, int(statistics.median(sizes)) if sizes else 0)
 
     def _usual_sample(self, unit: Unit) -> float:
         """Bytes of a sample by the nearest tar that can be read."""
@@ -182,4 +184,4 @@ def load(settings: SourceSettings) -> WebDatasetSource:
 
 
 def describe(settings: SourceSettings) -> dict[str, Any]:
-    return {"caption_column": settings.caption_column}
+    return {"caption_column": settings.columns.caption, "extra": settings.extra}

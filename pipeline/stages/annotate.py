@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 import time
@@ -21,6 +22,7 @@ from pipeline.align import Aligner, Image
 from pipeline.dataset import concepts, records, sample
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
+from pipeline.filters import check_size
 from pipeline.images import BadSample, decode
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
@@ -123,6 +125,7 @@ class Annotator:
 
     def _decode(self, row: dict[str, Any]) -> Decoded:
         pixels, extension = decode(row["image"], self._settings.source.max_pixels)
+        check_size(pixels.shape[1], pixels.shape[0], self._settings.filters)
         return Decoded(row, pixels, extension)
 
     def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:
@@ -178,9 +181,10 @@ class Annotator:
             "width": width,
             "height": height,
             "captions": row["captions"],
+            **({"extra": json.loads(row["extra"])} if row["extra"] else {}),
             "mentioned": list(row["mentioned"]),
             **self._identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names),
+            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),
         }
         return sample.annotated_row(row["key"], decoded.extension, row["image"], meta, arrays)
 

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import storage
-from concept_pool.count import Counts, count_block
+from concept_pool.count import Counts, count_parsed, parse_block, spans_of
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
-from pipeline import sources
+from pipeline import filters, sources
+from pipeline.block_list import BlockList
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
 from pipeline.settings import BuildSettings
@@ -60,8 +61,17 @@ def index_unit(
     """Indexes a unit: writes its index, its counts and its record. limit: at most so many rows; 0: all."""
     source = sources.load(settings.source)
     rows = list(_limited(source.index(unit), limit))
+    mark_blocked(rows, BlockList.of_setting(settings.source.block_list))
+    filters.filter_rows(rows, settings.filters)
     mark_duplicates(rows, set())
     return _write(settings, layout, number, rows)
+
+
+def mark_blocked(rows: Iterable[dict[str, Any]], listed: BlockList) -> None:
+    """Marks every usable row whose source key is listed, and forgets its captions."""
+    for row in rows:
+        if not row["problem"] and listed.entry_of(row["source_key"]):
+            row |= {"problem": "blocked: its source key is on source.block_list", "captions": [], "extra": ""}
 
 
 def mark_unit(settings: BuildSettings, layout: Layout, number: int, duplicates: list[int]) -> UnitRecord:
@@ -135,15 +145,20 @@ def _write(
 
 
 def _parse(settings: PoolSettings, rows: list[dict[str, Any]]) -> Counts:
-    """Counts of the captions, and the `mentions` of every row. Only samples that may reach a shard are counted: a duplicate
-    or a missing file does not vote."""
+    """Counts of the captions, and `mentions` and `spans` of every row.
+
+    Only samples that may reach a shard are counted: a duplicate or a missing file does not vote.
+    """
     parser = _parser(settings)
     total = Counts(settings.max_examples)
     for block in _cut(rows, BLOCK):
-        counts, mentions = count_block([[] if r["problem"] else r["captions"] for r in block], parser)
+        captions = [[] if r["problem"] else r["captions"] for r in block]
+        parsed = parse_block(captions, parser)
+        counts, mentions = count_parsed(parsed, parser)
         total.merge(counts)
-        for row, names in zip(block, mentions, strict=True):
+        for row, own, image, names in zip(block, captions, parsed, mentions, strict=True):
             row["mentions"] = names
+            row["spans"] = spans_of(own, image, parser)
     return total
 
 
@@ -163,7 +178,7 @@ def _write_table(url: str, table: pa.Table, row_group_size: int | None = None) -
 
 def _content_hash(rows: list[dict[str, Any]]) -> str:
     """12 hex digits over what identifies the samples of a part."""
-    names = [name for name in records.INDEX.names if name != "mentions"]
+    names = [name for name in records.INDEX.names if name not in ("mentions", "spans")]
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps([row[name] for name in names], ensure_ascii=False).encode())

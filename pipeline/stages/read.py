@@ -7,9 +7,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import sources
+from pipeline.block_list import BlockList
 from pipeline.dataset import concepts, records
 from pipeline.dataset.plan import part_rows
+from pipeline.filters import check_bytes
 from pipeline.images import BadSample
+from pipeline.mentions import concept_spans
 from pipeline.stages.chain import Job, Payload
 
 
@@ -24,6 +27,9 @@ class Read:
         self._layout = job.layout
         self._source = sources.load(job.settings.source)
         self._pool = concepts.load_pool(job.layout)
+        self._blocked = BlockList.of_setting(job.settings.source.block_list)
+        self._look = self._blocked.has_images
+        self._filters = job.settings.filters
 
     def __call__(self, payload: Payload) -> pa.Table:
         self._source.check()
@@ -36,11 +42,17 @@ class Read:
             reason, _, detail = row["problem"].partition(": ")
             raise BadSample(reason, detail)
         image = self._source.read(row)
+        key = records.sample_key(row["source_key"], image)
+        if self._blocked.entry_of(key) or (self._look and self._blocked.entry_of_image(image)):
+            raise BadSample("blocked", "its key or the sha256 of its image is on source.block_list")
+        check_bytes(len(image), self._filters)
         return {
-            "key": records.sample_key(row["source_key"], image),
+            "key": key,
             "source_key": row["source_key"],
             "source": row["location"],
             "image": image,
             "captions": row["captions"],
+            "extra": row["extra"],
             "mentioned": self._pool.ids_of(row["mentions"]),
+            "spans": concept_spans(self._pool, row["captions"], row["spans"]),
         }

@@ -15,11 +15,28 @@ from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import part_rows
 from pipeline.dataset.sample import SIDE_MEMBERS
 from pipeline.dataset.shards import read_shard
+from pipeline.mentions import concept_spans
 from pipeline.stages.chain import Job, Payload
 
 
 class DamagedShard(RuntimeError):
     """A shard of the dataset that is relabelled is not what its manifest row says."""
+
+
+def stored_part(dataset: Layout, part: str, with_bytes: bool = True) -> tuple[dict[str, Any], bytes]:
+    """The manifest row of a part that is there, and its shard's bytes (none where it has no sample).
+
+    Raises DamagedShard where there is no row, and for bytes that are not those that were committed.
+    """
+    row = manifest.read_row(dataset, part)
+    if row is None:
+        raise DamagedShard(f"part {part} of {dataset.url} has no manifest row: build it first")
+    if not row["shard"] or not with_bytes:
+        return row, b""
+    data = storage.read_bytes(dataset.shard(part))
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        raise DamagedShard(f"{row['shard']} is damaged: complete the dataset first (the build repairs it)")
+    return row, data
 
 
 class ReadShard:
@@ -35,35 +52,24 @@ class ReadShard:
         self._pool = concepts.load_pool(job.layout)
 
     def __call__(self, payload: Payload) -> pa.Table:
-        row = manifest.read_row(self._from, payload.part.name)
-        if row is None:
-            raise DamagedShard(
-                f"part {payload.part.name} of {self._from.url} has no manifest row: build it first"
-            )
+        row, data = stored_part(self._from, payload.part.name)
         payload.rejects.rows.extend(row["rejects"])
         if not row["shard"]:
             return self.writes.empty_table()
-        data = storage.read_bytes(self._from.shard(payload.part.name))
-        if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            raise DamagedShard(
-                f"{row['shard']} is damaged: complete the dataset first (the build repairs it)"
-            )
         return pa.Table.from_pylist(list(self._samples(payload, data)), self.writes)
 
     def _samples(self, payload: Payload, data: bytes) -> Iterator[dict[str, Any]]:
-        mentioned = self._mentioned(payload)
+        rows = part_rows(self._from, payload.part).to_pylist()
+        planned = {r["source_key"]: r for r in rows if not r["problem"]}
         for key, members in read_shard(data):
             (extension,) = (name for name in members if name not in SIDE_MEMBERS)
+            row = planned[json.loads(members["json"])["source_key"]]
             yield {
                 "key": key,
                 "extension": extension,
                 "image": members[extension],
                 "meta": members["json"].decode(),
                 "arrays": members["npz"],
-                "mentioned": mentioned.get(json.loads(members["json"])["source_key"], []),
+                "mentioned": self._pool.ids_of(row["mentions"]),
+                "spans": concept_spans(self._pool, row["captions"], row["spans"]),
             }
-
-    def _mentioned(self, payload: Payload) -> dict[str, list[int]]:
-        """Source key -> ids of the new pool's concepts that the sample's captions name."""
-        rows = part_rows(self._from, payload.part).to_pylist()
-        return {r["source_key"]: self._pool.ids_of(r["mentions"]) for r in rows if not r["problem"]}

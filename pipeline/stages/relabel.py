@@ -52,7 +52,7 @@ class Relabel:
         (alignment,) = self._aligner([regions], [Image.of_stored(meta, arrays)])
         meta |= {
             **self._job.identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names),
+            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, stored["spans"]),
         }
         new = {name: arrays[name] for name in COPIED}
         new |= sample.alignment_arrays(alignment, len(self._vocabulary.names))

@@ -82,7 +82,7 @@ def test_rules(lexicon, tagged, names):
 
 
 def test_reasons_are_kept(lexicon):
-    _, rejected = read(lexicon, "the/DT love/NN of/IN Paris/NNP in/IN the/DT background/NN")
+    _, rejected, _ = read(lexicon, "the/DT love/NN of/IN Paris/NNP in/IN the/DT background/NN")
     assert rejected == [("love", "abstract"), ("paris", "proper noun"), ("background", "position")]
 
 
@@ -101,7 +101,7 @@ def test_user_files(tmp_path):
         compounds=str(tmp_path / "compounds.txt"),
     )
     mine = Lexicon.load(settings)
-    names, rejected = read(mine, "a/DT dog/NN ,/, a/DT cat/NN ,/, love/NN in/IN red/JJ cars/NNS")
+    names, rejected, _ = read(mine, "a/DT dog/NN ,/, a/DT cat/NN ,/, love/NN in/IN red/JJ cars/NNS")
     assert names == ["hound", "love", "red car"]
     assert rejected == [("cat", "not wanted")]
     assert mine.hash != Lexicon.load(dataclasses.replace(settings, compounds=None)).hash

@@ -26,7 +26,7 @@ def test_flags_override_files_and_files_override_defaults(tmp_path):
         (["--source.count", "many"], "source.count"),
         (["--source.count", "0"], "source.count: must be at least 1"),
         (["--runtime", "spark"], "runtime"),
-        (["--source.kind", "coco"], "source.images"),
+        (["--source.kind", "coco"], "source.captions: kind coco needs"),
         (["--align.tau", "0"], "align.tau: must be above 0"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],

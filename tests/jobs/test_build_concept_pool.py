@@ -8,7 +8,7 @@ import pytest
 
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
-from jobs.build_concept_pool import MERGE_WIDTH, ConceptPoolJob, build_concept_pool, main
+from jobs.build_concept_pool import ConceptPoolJob, build_concept_pool, main
 from pipeline.sources import SourceSettings
 from tests.concept_pool.labelled import read_labelled
 
@@ -57,7 +57,7 @@ def test_wrong_settings_are_one_line(tmp_path, capsys):
 
 def test_missing_captions_are_one_line(tmp_path, capsys):
     missing = str(tmp_path / "none.json")
-    assert main(["--source.kind", "coco", "--source.captions", missing, "--out", str(tmp_path / "out")]) == 1
+    assert main(["--source.kind", "coco", "--source.captions", missing, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "none.json" in error
     assert len(error.strip().splitlines()) == 1
@@ -81,6 +81,8 @@ def test_as_a_script(captions, tmp_path):
 
 @pytest.mark.ray
 def test_ray_and_local_give_equal_bytes(captions, tmp_path, ray_instance):
+    from jobs.on_ray.merging import MERGE_WIDTH
+
     for i, row in enumerate(read_labelled()[: 2 * MERGE_WIDTH + 3]):  # a tree of more than one level
         (tmp_path / f"{i:02d}.txt").write_text(f"{row.caption}\na dog and a cat\n")
     source = SourceSettings("text", urls=str(tmp_path / "*.txt"))

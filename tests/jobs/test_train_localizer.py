@@ -47,7 +47,7 @@ def test_a_bad_flag_ends_with_code_2(capsys):
     with pytest.raises(SystemExit) as error:
         main(["--kind", "yolo", "--data.scenes", "3"])
     assert error.value.code == 2
-    assert "\"kind\": Expected" in capsys.readouterr().err
+    assert '"kind": Expected' in capsys.readouterr().err
 
 
 @pytest.mark.slow

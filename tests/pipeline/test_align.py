@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.align import Aligner, AlignSettings, Image, align, top_of
+from pipeline.align import Aligner, AlignSettings, Image, align
+from pipeline.ranking import top_of
 
 POOL = AlignSettings(policy="pool", tau=0.1)
 

@@ -108,6 +108,7 @@ class _Interrupted(LocalRunner):
     """A runner whose driver goes away after `n` commits."""
 
     def __init__(self, n: int):
+        super().__init__()
         self._n = n
 
     def run(self, stages, job, parts):
@@ -117,7 +118,7 @@ class _Interrupted(LocalRunner):
             yield row
 
 
-@pytest.mark.parity(43)
+@pytest.mark.parity(42, 43)
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_an_interrupted_build_resumes_to_the_same_bytes(tmp_path, source, after, caplog):
     build(worlds.settings(tmp_path / "whole", source), LocalRunner())
@@ -381,3 +382,18 @@ def test_a_dataset_may_live_in_an_object_store(tmp_path, source):
     fs.rm_file(f"{url}/shards/{path.name}")
     assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 1
     assert list(verify(url)) == []
+
+
+def test_secrets_in_addresses_are_not_published(tmp_path, source):
+    """Only what is secret goes: the address itself says where a dataset came from."""
+    settings = worlds.settings(tmp_path / "out", source)
+    settings = dataclasses.replace(
+        settings,
+        teacher=dataclasses.replace(settings.teacher, model="https://me:pass@host/x?X-Amz-Signature=SECRET"),
+    )
+    build(settings, LocalRunner())
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            assert b"SECRET" not in path.read_bytes(), path
+            assert b"me:pass" not in path.read_bytes(), path
+    assert "https://host/x" in (tmp_path / "out" / "settings.yaml").read_text()

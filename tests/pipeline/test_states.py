@@ -186,6 +186,7 @@ class _Waiting(LocalRunner):
     """A runner that stops before its first part until it is told to go on."""
 
     def __init__(self):
+        super().__init__()
         self.arrived, self.go_on = threading.Event(), threading.Event()
 
     def run(self, stages, job, parts):

@@ -166,6 +166,33 @@ def test_a_creation_whose_answer_got_lost_is_recognised(monkeypatch):
     assert storage.write_new("flaky://bucket/b", b"mine") is True
 
 
+def test_a_new_file_whose_temporary_was_swept_is_written_again(tmp_path, monkeypatch):
+    """The owner of a claim sweeps while another program, stopped for a moment, is about to ask for the claim."""
+    plain, swept = os.link, []
+
+    def slow(source, target):
+        if len(swept) < 2:
+            swept.append(source)
+            os.unlink(source)
+        plain(source, target)
+
+    monkeypatch.setattr(os, "link", slow)
+    assert storage.write_new(str(tmp_path / "a"), b"mine") is True
+    assert len(swept) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_creation_that_a_library_sent_twice_by_itself_is_recognised(monkeypatch):
+    """aiohttp sends a PUT again if a connection it had kept breaks: the first attempt ends with "it is there"."""
+
+    def twice(url, data):
+        put(url, data)
+        raise FileExistsError(url)
+
+    monkeypatch.setattr(atomic, "_create", twice)
+    assert storage.write_new("flaky://bucket/a", b"mine") is True
+
+
 _KILLED = """
 import sys, time, storage
 with storage.atomic_write(sys.argv[1]) as f:

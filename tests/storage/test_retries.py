@@ -32,6 +32,12 @@ def _caused(error, cause):
     return error
 
 
+def _while_handling(error, handled):
+    """`error`, raised while `handled` was being handled."""
+    error.__context__ = handled
+    return error
+
+
 def _of_library(module, **fields):
     error = type("SomeError", (Exception,), {"__module__": module})("failed")
     error.__dict__.update(fields)
@@ -51,6 +57,8 @@ AGAIN = [
     OSError(errno.EBUSY, "SlowDown"),
     OSError(errno.EMFILE, "too many open files"),
     OSError("no number: some library's"),
+    _while_handling(IndexError("tuple index out of range"), ConnectionResetError()),
+    _while_handling(AttributeError("'NoneType' ..."), OSError("no number")),
     _Answer(status=503),
     _Answer(status=429),
     _Answer(code=500),
@@ -58,6 +66,7 @@ AGAIN = [
     _Answer(status_code=408),
     _boto(503, "SlowDown"),
     _boto(400, "RequestTimeout"),
+    _boto(400, "400"),  # HEAD
     _boto(400, "IncompleteBody"),
     _caused(OSError(errno.EINVAL, "incomplete body"), _boto(400, "IncompleteBody")),
     _caused(FileNotFoundError("https://h/x"), _Answer(status=503)),

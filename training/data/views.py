@@ -9,11 +9,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from pipeline.dataset.npz import read_npz
-from pipeline.dataset.sample import is_pair
+from pipeline.dataset.sample import is_pair, region_embeddings
 from pipeline.images import BadSample
 from training.settings import ViewSettings
 
-_UNUSED = frozenset({"objectness"})
+_UNUSED = frozenset({"objectness", "scores"})
 _EMBEDDINGS = frozenset({"region_embeddings", "region_scales"})
 _SIDED = re.compile(r"\b(left|right)", re.IGNORECASE)
 
@@ -22,8 +22,8 @@ _SIDED = re.compile(r"\b(left|right)", re.IGNORECASE)
 class Regions:
     """R regions of an image and their targets in the dtypes of the dataset; docs/format.md says what each means.
 
-    boxes: [R, 4], xyxy in [0, 1] of the image. topk_ids, topk_probs: [R, k]. residual, kept: [R]. embeddings: [R, D] of the
-    teacher, or [R, 0] where the dataset stores none or they are not wanted.
+    boxes: [R, 4], xyxy in [0, 1] of the image. topk_ids, topk_probs: [R, k]. residual: [R]. kept: bool [R], the pairs.
+    embeddings: [R, D] of the teacher, or [R, 0] where the dataset stores none or they are not wanted.
     """
 
     boxes: np.ndarray
@@ -87,12 +87,7 @@ def parse(key: str, image, meta, arrays, embeddings: bool = True) -> Sample:
 
 
 def _regions(stored: dict[str, np.ndarray]) -> Regions:
-    boxes = stored["boxes_xyxy_norm"]
-    embeddings = stored.get("region_embeddings")
-    if embeddings is None:
-        embeddings = np.zeros((len(boxes), 0), np.float32)
-    elif "region_scales" in stored:
-        embeddings = embeddings.astype(np.float32) * stored["region_scales"].astype(np.float32)[:, None]
+    boxes, embeddings = stored["boxes_xyxy_norm"], region_embeddings(stored)
     regions = Regions(
         boxes, stored["topk_ids"], stored["topk_probs"], stored["residual"], is_pair(stored), embeddings
     )
@@ -128,7 +123,7 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
     if len(regions) > settings.max_regions:
         rows = np.sort(rng.permutation(len(regions))[: settings.max_regions])
     if settings.drop_unkept:
-        rows = np.flatnonzero(regions.kept) if rows is None else rows[regions.kept[rows].astype(bool)]
+        rows = np.flatnonzero(regions.kept) if rows is None else rows[regions.kept[rows]]
     if rows is not None:
         regions = regions.take(rows)
     allowed = settings.flip == "mirror" or (settings.flip == "unsided" and not sample.sided)

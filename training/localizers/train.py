@@ -89,10 +89,17 @@ def train(settings: LocalizerTrainingSettings, worker: Worker, report: Report) -
 
     Worker 0 measures, reports and writes; the others only train.
     """
-    torch.set_num_threads(settings.threads)
     check_sources(settings.data)
     out = Path(storage.local_folder(settings.out, "out"))
     out.mkdir(parents=True, exist_ok=True)
+    if worker.index != 0:
+        return _train(settings, worker, report, out)
+    with storage.Claim.acquire(str(out), {"program": "regionpairs localizer training"}):
+        return _train(settings, worker, report, out)
+
+
+def _train(settings: LocalizerTrainingSettings, worker: Worker, report: Report, out: Path) -> Path:
+    torch.set_num_threads(settings.threads)
     task = _task(settings)
     task.network.to(worker.device)
     mixture = Mixture(*training_sources(settings.data), seed=settings.seed, views=settings.views)

@@ -58,7 +58,19 @@ def test_by_yield_ranks_by_probability_and_by_margin():
     )  # 0.9 is right, 0.8 names the other object
     assert row["margin_precision_of_all"] == pytest.approx(1 / 2)  # 0.85 is right, 0.65 lies on nothing
     assert row["probability_precision"] == pytest.approx(1 / 2)
-    assert row["margin_precision"] == 1.0
+    assert (
+        row["score_precision"] == row["probability_precision"]
+    )  # where no score is given, it is the probability
+
+
+def test_by_yield_ranks_by_the_score_where_there_is_one():
+    truth = np.array([[0.0, 0.0, 0.4, 0.4]], np.float32)
+    boxes = np.array([[0, 0, 0.4, 0.4], [0.6, 0.6, 0.9, 0.9]], np.float32)
+    likely = np.array([0.5, 0.9])
+    r = Regions(boxes, np.array([7, 7]), likely, likely, likely > 0, frozenset(), np.array([0.4, 0.1]))
+    row = pairs.by_yield(pairs.compare([r], [Objects(truth, np.array([7]))]), [0.5])["0.5"]
+    assert (row["probability_precision_of_all"], row["score_precision_of_all"]) == (0, 1)
+    assert (row["probability_recall"], row["score_recall"]) == (0, 1)
 
 
 def test_by_group():

@@ -16,6 +16,7 @@ import yaml
 from jobs.demo import head
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, build
+from pipeline.corpus.settings import CorpusSettings
 from pipeline.dataset.verify import verify
 from pipeline.relabel import relabel
 from pipeline.run_local import LocalRunner
@@ -59,6 +60,24 @@ def test_ray_gives_the_bytes_of_the_plain_runner(reference, ray_instance, worker
     assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 4
     same(root / "local", root / f"ray-{workers}")
     assert build(settings, RayRunner())["last_run"]["n_parts_built"] == 0
+
+
+@pytest.mark.ray
+def test_the_corpus_pass_on_ray_gives_the_bytes_of_the_plain_runner(reference, ray_instance):
+    from jobs.on_ray.build import RayRunner
+
+    root, plain = reference
+    align = dataclasses.replace(plain.align, policy="corpus", score="objectness")
+    corpus = CorpusSettings(rounds=2, shards_per_step=2, steps_per_round=2)
+    settings = [
+        dataclasses.replace(plain, out=str(root / f"corpus-{name}"), runtime=name, align=align, corpus=corpus)
+        for name in ("local", "ray")
+    ]
+    relabel(plain.out, settings[0], LocalRunner())
+    relabel(plain.out, settings[1], RayRunner())
+    for pattern in ("shards/*", "index/*", "*.parquet", "concept_pool/*.safetensors"):
+        assert worlds.hashes(root / "corpus-local", pattern) == worlds.hashes(root / "corpus-ray", pattern)
+    assert list(verify(settings[1].out)) == []
 
 
 @pytest.mark.ray

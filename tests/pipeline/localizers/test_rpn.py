@@ -107,7 +107,7 @@ def test_v2_architecture_loads_and_proposes():
 def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"layer.weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="not weights of this localizer"):
+    with pytest.raises(ValueError, match="not weights of this network"):
         localizers.load(LocalizerSettings(kind="rpn", checkpoint=str(path)))
     with pytest.raises(ValueError, match="architecture"):
         localizers.load(LocalizerSettings(kind="rpn", checkpoint="random:0", architecture="yolo"))

@@ -12,6 +12,7 @@ import storage
 from pipeline.images import BadSample
 from pipeline.sources import InputChanged
 from pipeline.sources import parquet as module
+from pipeline.sources.settings import ColumnSettings
 from tests.pipeline.sources.kit import n_lost, outcome, rows, tables, usable
 
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -163,9 +164,9 @@ def test_keys_of_any_type_and_files_of_one_name(tmp_path):
 def test_upper_case_names_and_a_chosen_column(tmp_path):
     path = write(tmp_path / "a.parquet", image=[b"x"], TEXT=["a dog"], caption=["a pet"], title=["Dog"])
     assert outcome(tables(path))["a.parquet:0"][1] == ["a pet", "a dog"]
-    assert outcome(tables(path, caption_column="title"))["a.parquet:0"][1] == ["Dog"]
+    assert outcome(tables(path, columns=ColumnSettings(caption="title")))["a.parquet:0"][1] == ["Dog"]
     with pytest.raises(ValueError, match=r"a\.parquet has the columns .*; needed: other"):
-        rows(tables(path, caption_column="other"))
+        rows(tables(path, columns=ColumnSettings(caption="other")))
 
 
 def test_a_folder_of_parts_is_read(tmp_path):

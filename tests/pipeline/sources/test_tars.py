@@ -15,6 +15,7 @@ import pytest
 
 import storage
 from pipeline.sources import InputChanged, tar_samples
+from pipeline.sources.settings import ColumnSettings
 from tests.pipeline.sources.kit import add, n_lost, outcome, pairs, rows, tars, usable, write_tar
 
 BLOCK = 512
@@ -390,7 +391,7 @@ def test_lines_of_a_text_are_captions_and_what_json_repeats_is_not(tmp_path):
     ]  # fmt: skip
     found = [c for _, c in outcome(tars(write_tar(tmp_path / "a.tar", members))).values()]
     assert found == [["a dog", "a cat"], ["a dog\non a beach"], ["a dog", "a pet"]]
-    source = tars(tmp_path / "a.tar", caption_column="text")
+    source = tars(tmp_path / "a.tar", columns=ColumnSettings(caption="text"))
     assert [c for _, c in outcome(source).values()] == [
         ["a dog", "a cat"],
         ["a dog", "on a beach"],

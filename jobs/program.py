@@ -1,0 +1,24 @@
+"""What the running program is called in its messages: a script's own name, or the command that stands for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+_command: str | None = None
+
+
+def name(script: str) -> str | None:
+    """What to call the program whose script is `script`. For "": the command, or None, for which argparse takes argv[0]."""
+    return _command or script or None
+
+
+@contextlib.contextmanager
+def called(command: str) -> Iterator[None]:
+    """Within it, messages say `command`: `regionpairs build` and not `build_pairs.py`."""
+    global _command
+    before, _command = _command, command
+    try:
+        yield
+    finally:
+        _command = before

@@ -1,0 +1,74 @@
+"""A new generation of a dataset: one with another's plan, committed part by part and resumed as a build is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import storage
+from pipeline import fingerprint
+from pipeline.dataset import claim
+from pipeline.dataset.finish import finish, parts_to_do
+from pipeline.dataset.layout import Layout
+from pipeline.dataset.plan import Parts, Plan
+from pipeline.runner import Runner, run_parts
+from pipeline.settings import BuildSettings
+
+if TYPE_CHECKING:
+    from pipeline.stages.chain import Job, Stage
+
+
+def make(
+    source: Layout,
+    settings: BuildSettings,
+    components: dict[str, Any],
+    stages: Sequence[type[Stage]],
+    runner: Runner,
+    options: Any,
+    plan_of: Callable[[Layout], Plan],
+    pool_of: Callable[[Layout], dict[str, Any]],
+    before: Callable[[Job, Parts], None] = lambda job, parts: None,
+) -> dict[str, Any]:
+    """Sends the parts of the dataset at `source` through `stages` to `settings.out`; returns the new dataset's summary.
+
+    components: all that changes its bytes. plan_of, pool_of: see to it that a layout holds the plan, and the pool, whose
+    record the second returns. before: what has to be done before the parts. Raises Refused, Incomplete.
+    """
+    from pipeline.stages.chain import Job
+
+    started = time.time()
+    layout = Layout(storage.location(settings.out, "out", write=True))
+    components = json.loads(json.dumps(components))
+    with claim.held(layout) as token:
+        claim.settle(layout, components, settings)
+        claim.sweep(layout, started)
+        plan = plan_of(layout)
+        identity = fingerprint.identity(components, pool_of(layout))
+        todo = parts_to_do(settings, plan, identity, runner.map)
+        job = Job(settings, layout.url, identity, token, dataset=source.url, options=options)
+        before(job, plan.parts)
+        run = run_parts(stages, settings, plan, todo, job, runner)
+        storage.require_claim(layout.url, token)
+        return finish(settings, plan, identity, run, runner.map)
+
+
+def copied_plan(source: Layout, layout: Layout, runner: Runner) -> Plan:
+    """The dataset's plan in the new folder: its tables and its units' indices; `plan.json` comes last."""
+    try:
+        return Plan.read(layout)
+    except (FileNotFoundError, ValueError):
+        plan = Plan.read(source)
+    units = range(plan.units.num_rows)
+    pairs = [(source.unit_index(unit), layout.unit_index(unit)) for unit in units]
+    pairs += [(source.units, layout.units), (source.parts, layout.parts)]
+    for _ in runner.map(copy_file, pairs):
+        pass
+    copy_file((source.plan, layout.plan))
+    return Plan.read(layout)
+
+
+def copy_file(urls: tuple[str, str]) -> None:
+    """Copies a small file, atomically."""
+    storage.write_bytes(urls[1], storage.read_bytes(urls[0]))

@@ -1,0 +1,32 @@
+"""Where an image's captions name the pool's concepts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from concept_pool.pool import ConceptPool
+
+_WORD = re.compile(r"[^\s/-]+")
+
+
+def concept_spans(
+    pool: ConceptPool, captions: Sequence[str], spans: Iterable[Mapping[str, Any]]
+) -> list[dict[str, int]]:
+    """Spans of names -> {concept_id, caption, start, end} of the concepts that they count as, by caption and place.
+
+    spans: {name, caption, start, end}, `captions[caption][start:end]` being how the name is said. A name that counts as the
+    class at its end ("steel kitchen sink" as "kitchen sink") leaves the words before it out. Names of no class are dropped.
+    """
+    found = set()
+    for span in spans:
+        if (known := pool.class_of(span["name"])) is None:
+            continue
+        concept_id, n_lacking = known
+        start, end = span["start"], span["end"]
+        words = list(_WORD.finditer(captions[span["caption"]], start, end))
+        if 0 < n_lacking < len(words):
+            start = words[n_lacking].start()
+        found.add((span["caption"], start, end, concept_id))
+    return [{"concept_id": c, "caption": i, "start": a, "end": b} for i, a, b, c in sorted(found)]

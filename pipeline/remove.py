@@ -1,0 +1,153 @@
+"""A dataset -> the same without listed samples, beside it. What is not listed stays as it is, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import storage
+from pipeline import generation
+from pipeline.block_list import BlockList
+from pipeline.dataset import Dataset, check_format, concepts
+from pipeline.dataset.finish import missing_parts
+from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
+from pipeline.dataset.plan import Part, Plan, part_rows
+from pipeline.dataset.records import INDEX
+from pipeline.runner import Runner
+from pipeline.settings import BuildSettings
+
+
+def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Runner) -> dict[str, Any]:
+    """Writes the dataset at `dataset` without the listed samples to `settings.out`; returns the new one's summary.
+
+    settings: the dataset's own with another `out`. The new fingerprint names the old one (`made_from`). Removed samples
+    become reject rows `removed`, and the plan forgets their captions. Of the summary, `not_found` are the entries that no
+    sample has. Raises ValueError for a dataset that is not complete or the same folder, Refused, Incomplete.
+    """
+    from pipeline.stages.remove import Removal, Remove
+
+    opened = Dataset.open(dataset)
+    source = opened.layout
+    if storage.location(settings.out, "out", write=True) == source.url:
+        raise ValueError("out: a removal needs a folder of its own, beside the dataset")
+    plan = Plan.read(source)
+    if missing := missing_parts(plan, runner.map):
+        raise ValueError(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
+    found = runner.map(partial(matches, source, listed, listed.has_images), list(plan.parts))
+    by_part = {part.name: own for part, own in zip(plan.parts, found, strict=True) if own}
+    made_with = check_format(source)
+    options = Removal(listed, by_part)
+    components = {
+        "format_version": FORMAT_VERSION,
+        "made_from": opened.fingerprint,
+        "by": "remove",
+        "options": options.identity(),
+        "samples": made_with.get("samples", opened.fingerprint),
+        "corpus": made_with.get("corpus"),
+        "pool": opened.pool_hash,
+    }
+    summary = generation.make(
+        source,
+        settings,
+        components,
+        (Remove,),
+        runner,
+        options,
+        lambda layout: _plan(source, layout, by_part, runner),
+        lambda layout: _pool(source, layout),
+    )
+    used = {entry for own in by_part.values() for entry in own.values()}
+    return {**summary, "not_found": sorted(listed.entries - used)}
+
+
+def matches(source: Layout, listed: BlockList, look: bool, part: Part) -> dict[str, str]:
+    """Source key -> entry, of the listed samples of a part. look: at the images' bytes too."""
+    from pipeline.stages.read_shard import stored_part
+
+    rows = part_rows(source, part).select(["source_key", "problem"]).to_pylist()
+    found = {
+        r["source_key"]: r["source_key"]
+        for r in rows
+        if not r["problem"] and listed.entry_of(r["source_key"])
+    }
+    row, _ = stored_part(source, part.name, with_bytes=False)
+    if not row["shard"]:
+        return {}
+    keys = storage.read_table(source.index(part.name), ["key"])["key"].to_pylist()
+    if not look and not found and not any(map(listed.entry_of, keys)):
+        return {}
+    return dict(_in_shard(source, listed, part))
+
+
+def _in_shard(source: Layout, listed: BlockList, part: Part) -> Iterator[tuple[str, str]]:
+    from pipeline.dataset.shards import samples_of
+    from pipeline.stages.read_shard import stored_part
+
+    for sample in samples_of(stored_part(source, part.name)[1]):
+        name = sample.meta["source_key"]
+        if entry := listed.entry_of(name, sample.key) or listed.entry_of_image(sample.image):
+            yield name, entry
+
+
+def _plan(source: Layout, layout: Layout, by_part: dict[str, dict[str, str]], runner: Runner) -> Plan:
+    """The dataset's plan in the new folder, without the captions of what goes."""
+    try:
+        return Plan.read(layout)
+    except (FileNotFoundError, ValueError):
+        plan = Plan.read(source)
+    gone: dict[int, set[str]] = {}
+    for part in plan.parts:
+        if own := by_part.get(part.name):
+            gone.setdefault(part.unit, set()).update(own)
+    work = [(unit, gone.get(unit, set())) for unit in range(plan.units.num_rows)]
+    sha256 = dict(runner.map(partial(_unit, source, layout), work))
+    units = [sha256[unit] for unit in range(plan.units.num_rows)]
+    parts = [sha256[unit] for unit in plan.parts.table["unit"].to_pylist()]
+    return Plan.write(layout, _with_sha256(plan.units, units), _with_sha256(plan.parts.table, parts))
+
+
+def _with_sha256(table: pa.Table, sha256: list[str]) -> pa.Table:
+    at = table.schema.get_field_index("index_sha256")
+    return table.set_column(at, table.schema.field(at), pa.array(sha256, pa.string()))
+
+
+def _unit(source: Layout, layout: Layout, work: tuple[int, set[str]]) -> tuple[int, str]:
+    """Writes the index of a unit without the captions of these source keys; the unit and the file's sha256."""
+    unit, gone = work
+    url = layout.unit_index(unit)
+    if gone:
+        with (
+            storage.open_parquet(source.unit_index(unit)) as file,
+            storage.atomic_write(url) as target,
+            pq.ParquetWriter(target, INDEX) as writer,
+        ):
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group).to_pylist()
+                writer.write_table(pa.Table.from_pylist([_forgotten(r, gone) for r in rows], INDEX))
+    else:
+        generation.copy_file((source.unit_index(unit), url))
+    return unit, storage.sha256(url)
+
+
+def _forgotten(row: dict[str, Any], gone: set[str]) -> dict[str, Any]:
+    if row["source_key"] not in gone or row["problem"]:
+        return row
+    return {**row, "captions": [], "mentions": [], "spans": [], "extra": "", "problem": "removed"}
+
+
+def _pool(source: Layout, layout: Layout) -> dict[str, Any]:
+    """The dataset's pool, and its classifier where it has one, in the new folder; returns the pool's record."""
+    if record := concepts.embeddings_record(layout):
+        return record
+    record = concepts.embeddings_record(source)
+    if record is None:
+        raise ValueError(f"{source.pool} is damaged: complete the dataset first (the build repairs it)")
+    names = [source.pool_file(name) for name in POOL_FILES]
+    for url in [*names, *([source.classifier] if storage.exists(source.classifier) else [])]:
+        generation.copy_file((url, layout.pool_file(url.rsplit("/", 1)[-1])))
+    concepts.write_record(layout, record)
+    return record
