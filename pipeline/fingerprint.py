@@ -50,7 +50,8 @@ CODE = (
     (world, ("",)),
     (pipeline, (
         "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
-        "orientation.py", "ranking.py", "coco.py", "rejects.py", "mentions.py", "block_list.py", "planning.py", "refine.py",
+        "orientation.py", "ranking.py", "coco.py", "rejects.py", "mentions.py", "block_list.py", "filters.py",
+        "planning.py", "refine.py",
         "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     )),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pipeline.filters import REASONS
 from pipeline.images import BadSample
 
 T = TypeVar("T")
@@ -13,7 +14,7 @@ R = TypeVar("R")
 
 DETAIL_LENGTH = 300
 #: Reasons that somebody asked for; `reject_budget` does not count them.
-WANTED = frozenset({"removed", "blocked"})
+WANTED = frozenset({"removed", "blocked", *REASONS})
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Literal
 
 from concept_pool.settings import PoolSettings
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.filters import FilterSettings
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.teachers.settings import TeacherSettings
@@ -108,6 +109,7 @@ class BuildSettings:
     runtime: Literal["ray", "local"] = "ray"
     source: SourceSettings = field(default_factory=SourceSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
+    filters: FilterSettings = field(default_factory=FilterSettings)
     localizer: LocalizerSettings = field(default_factory=LocalizerSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     align: AlignSettings = field(default_factory=AlignSettings)
@@ -130,6 +132,8 @@ class BuildSettings:
         for key in ("samples_per_shard", "threads"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, is {getattr(self, key)}")
+        if missing := sorted(c.name for c in self.filters.conditions if c.name not in self.source.extra):
+            raise ValueError(f"filters.columns: {', '.join(missing)} must be named in source.extra too")
         for key in ("reject_budget", "damage_budget"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{key}: must be in [0, 1], is {getattr(self, key)}")

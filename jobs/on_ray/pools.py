@@ -44,10 +44,12 @@ class Item:
 
 @dataclass(eq=False)
 class Worker:
-    """An actor. ready: set once its constructor has returned."""
+    """An actor. ready: set once its constructor has returned. alone: it has a part that lost a worker before, and gets no
+    other one beside it."""
 
     actor: Any
     ready: bool = False
+    alone: bool = False
     busy: int = 0
     idle_since: float = field(default_factory=time.monotonic)
 
@@ -130,11 +132,13 @@ class Pool:
     def dispatch(self) -> Iterator[tuple[Any, Worker, Item]]:
         """Hands waiting parts to the workers that have most room; yields the reference of each one's note."""
         while self.queue:
-            free = [worker for worker in self.workers if worker.ready and worker.busy < self.flight]
+            suspect = self.queue[0].tries > 0  # what ends a worker must not take other parts with it again
+            most = 1 if suspect else self.flight
+            free = [w for w in self.workers if w.ready and w.busy < most and not w.alone]
             if not free:
                 return
             worker, item = min(free, key=lambda w: w.busy), self.queue.popleft()
-            worker.busy += 1
+            worker.busy, worker.alone = worker.busy + 1, suspect
             item.data, note = worker.actor.step.options(num_returns=2).remote(item.data)
             yield note, worker, item
 
@@ -221,7 +225,7 @@ class Pipeline:
 
     def _arrived(self, reference: Any) -> Iterator[tuple[Any, Any, str]]:
         pool, worker, item = self._flight.pop(reference)
-        worker.busy -= 1
+        worker.busy, worker.alone = worker.busy - 1, False
         worker.idle_since = time.monotonic()
         try:
             ray.get(reference)

@@ -22,6 +22,7 @@ from pipeline.align import Aligner, Image
 from pipeline.dataset import concepts, records, sample
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
+from pipeline.filters import check_size
 from pipeline.images import BadSample, decode
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
@@ -124,6 +125,7 @@ class Annotator:
 
     def _decode(self, row: dict[str, Any]) -> Decoded:
         pixels, extension = decode(row["image"], self._settings.source.max_pixels)
+        check_size(pixels.shape[1], pixels.shape[0], self._settings.filters)
         return Decoded(row, pixels, extension)
 
     def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:

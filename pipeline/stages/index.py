@@ -21,7 +21,7 @@ import storage
 from concept_pool.count import Counts, count_parsed, parse_block, spans_of
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
-from pipeline import sources
+from pipeline import filters, sources
 from pipeline.block_list import BlockList
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
@@ -62,6 +62,7 @@ def index_unit(
     source = sources.load(settings.source)
     rows = list(_limited(source.index(unit), limit))
     mark_blocked(rows, BlockList.of_setting(settings.source.block_list))
+    filters.filter_rows(rows, settings.filters)
     mark_duplicates(rows, set())
     return _write(settings, layout, number, rows)
 

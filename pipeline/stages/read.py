@@ -10,6 +10,7 @@ from pipeline import sources
 from pipeline.block_list import BlockList
 from pipeline.dataset import concepts, records
 from pipeline.dataset.plan import part_rows
+from pipeline.filters import check_bytes
 from pipeline.images import BadSample
 from pipeline.mentions import concept_spans
 from pipeline.stages.chain import Job, Payload
@@ -28,6 +29,7 @@ class Read:
         self._pool = concepts.load_pool(job.layout)
         self._blocked = BlockList.of_setting(job.settings.source.block_list)
         self._look = self._blocked.has_images
+        self._filters = job.settings.filters
 
     def __call__(self, payload: Payload) -> pa.Table:
         self._source.check()
@@ -43,6 +45,7 @@ class Read:
         key = records.sample_key(row["source_key"], image)
         if self._blocked.entry_of(key) or (self._look and self._blocked.entry_of_image(image)):
             raise BadSample("blocked", "its key or the sha256 of its image is on source.block_list")
+        check_bytes(len(image), self._filters)
         return {
             "key": key,
             "source_key": row["source_key"],

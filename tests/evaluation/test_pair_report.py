@@ -96,6 +96,7 @@ def test_stored_regions_of_one_concept_have_their_probability_as_margin():
         "topk_ids": np.array([[3], [4]], np.uint16),
         "topk_probs": np.array([[0.75], [0.5]], np.float16),
         "kept": np.array([KEPT, BELOW_SCORE], np.uint8),
+        "scores": np.array([0.75, 0.5], np.float16),
     }
     found = pair_report.stored_regions(Sample("key", "jpg", b"", {"mentioned": [3]}, arrays))
     assert found.labels.tolist() == [3, 4]

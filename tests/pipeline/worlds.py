@@ -50,7 +50,7 @@ def tar_file(path: Path, samples: list[tuple[str, str, bytes, str]]) -> SourceSe
     return SourceSettings(kind="webdataset", urls=[str(path)])
 
 
-def settings(out: Path, source: SourceSettings, **changes: Any) -> BuildSettings:
+def settings(out: Path | str, source: SourceSettings, **changes: Any) -> BuildSettings:
     """A quick build: a grid of 9 boxes, the shapes teacher (a fake stands in for it), parts of 6."""
     values: dict[str, Any] = {
         "out": str(out),

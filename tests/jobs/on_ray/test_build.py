@@ -179,6 +179,22 @@ def test_the_cluster_file_is_valid_and_its_head_runs_no_work():
     assert types["cpu_worker"]["resources"]["CPU"] >= 1
 
 
+def test_the_kubernetes_file_has_the_node_types_of_the_cluster_file():
+    types = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())["available_node_types"]
+    spec = yaml.safe_load((ROOT / "ray_cluster_kubernetes.yaml").read_text())["spec"]
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    groups = {group["groupName"].replace("-", "_"): group for group in spec["workerGroupSpecs"]}
+    assert groups.keys() == types.keys() - {"head"}
+    for name, group in groups.items():
+        (container,) = group["template"]["spec"]["containers"]
+        limits = container["resources"]["limits"]
+        assert float(limits["cpu"]) == types[name]["resources"]["CPU"]
+        assert float(limits.get("nvidia.com/gpu", 0)) == types[name]["resources"].get("GPU", 0)
+        for key in ("min", "max"):
+            assert group[f"{key}Replicas"] == types[name][f"{key}_workers"]
+        assert container["resources"]["requests"] == limits
+
+
 def test_the_local_runtime_never_imports_ray(tmp_path):
     source = worlds.coco_folder(tmp_path / "input", 4)
     program = (

@@ -30,7 +30,8 @@ WANTED = {"url": "https://example.com/é", "score": 0.25}
     [
         ("x", "x"), ("a\x1b\ud800", "a \ufffd"), ("x" * 9999, "x" * 4096), (True, True), (3, 3), (1 << 70, None),
         (0.5, 0.5), (float("nan"), None), (float("inf"), None), (Decimal("0.5"), 0.5), (None, None), (b"x", None),
-        (object(), None), (datetime.date(2026, 1, 2), "2026-01-02"), ([1, "a", b"b"], [1, "a", None]), ({"a": {"b": [2]}}, {"a": {"b": [2]}}),
+        (object(), None), (datetime.date(2026, 1, 2), "2026-01-02"),
+        ([1, "a", b"b"], [1, "a", None]), ({"a": {"b": [2]}}, {"a": {"b": [2]}}),
         ([[[[[1]]]]], [[[[None]]]]),
     ],
 )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Rules that leave samples out: at their edges, with counts, and in a build."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from pipeline.build import build
+from pipeline.dataset import Dataset
+from pipeline.dataset.verify import verify
+from pipeline.filters import REASONS, Condition, FilterSettings, check_bytes, check_size, filter_rows
+from pipeline.images import BadSample
+from pipeline.run_local import LocalRunner
+from tests.pipeline import worlds
+
+COYO = FilterSettings(preset="coyo")
+
+
+def problem(settings: FilterSettings, *captions: str, **extra) -> tuple[str, list[str]]:
+    row = {"problem": "", "captions": list(captions), "extra": json.dumps(extra) if extra else ""}
+    filter_rows([row], settings)
+    return row["problem"].partition(":")[0], row["captions"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        ("a b cd", ""), ("a b c", "short_caption"), ("red bicycle", "short_caption"), ("a red bicycle", ""),
+        ("a " * 256 + "", ""), ("a " * 257, "long_caption"),
+    ],
+)  # fmt: skip
+def test_captions_at_the_edges_of_coyos_rules(caption, reason):
+    assert problem(COYO, caption.strip() if reason != "" else caption)[0] == reason
+    assert problem(FilterSettings(), caption)[0] == ""
+
+
+def test_a_sample_keeps_the_captions_that_pass():
+    assert problem(COYO, "dog", "a dog on grass", "x") == ("", ["a dog on grass"])
+    assert problem(COYO, "dog", "cat") == ("short_caption", ["dog", "cat"])
+
+
+@pytest.mark.parametrize(("n_bytes", "reason"), [(5000, ""), (4999, "small_file"), (0, "")])
+def test_files_at_the_edge(n_bytes, reason):
+    assert caught(check_bytes, n_bytes, COYO) == reason
+    assert caught(check_bytes, n_bytes, FilterSettings()) == ""
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (200, 200, ""), (199, 400, "small_image"), (400, 199, "small_image"), (600, 200, ""), (601, 200, "extreme_aspect"),
+        (200, 601, "extreme_aspect"),
+    ],
+)  # fmt: skip
+def test_images_at_the_edge(width, height, reason):
+    assert caught(check_size, width, height, COYO) == reason
+    assert caught(check_size, width, height, FilterSettings()) == ""
+
+
+def caught(check, *arguments) -> str:
+    try:
+        check(*arguments)
+    except BadSample as e:
+        return e.reason if e.reason in REASONS else "no reason of a filter"
+    return ""
+
+
+def test_own_numbers_win_over_the_presets():
+    assert caught(check_bytes, 100, FilterSettings(preset="coyo", min_bytes=10)) == ""
+    assert caught(check_bytes, 100, FilterSettings(min_bytes=101)) == "small_file"
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "stays"),
+    [
+        ("nsfw < 0.5", 0.4, True), ("nsfw < 0.5", 0.5, False), ("nsfw<=.5e0", 0, None), ("a>=-1", -1, True),
+        ("a > 1e2", 101, True), ("a == 3", 3, True),
+        ("a != 3", 3, False), ("a < 1", "0", False), ("a < 1", None, False), ("a < 1", True, False),
+        ("__import__('os') < 1", 0, None), ("a < b", 0, None), ("a", 0, None), ("a < 1 and b < 1", 0, None),
+    ],
+)  # fmt: skip
+def test_conditions_are_parsed_and_never_run(condition, value, stays):
+    if stays is None:
+        if "import" in condition:  # a name like any other, which no column has
+            assert Condition.parse(condition).name == "__import__('os')"
+            return
+        with pytest.raises(ValueError, match=r"filters\.columns"):
+            FilterSettings(columns=[condition])
+        return
+    assert (Condition.parse(condition).why_not(value) == "") == stays
+
+
+def test_a_column_that_is_missing_leaves_the_sample_out():
+    settings = FilterSettings(columns=["nsfw < 0.5", "score > 0.2"])
+    assert problem(settings, "a dog", nsfw=0.1, score=0.3)[0] == ""
+    assert problem(settings, "a dog", nsfw=0.1, score=0.1)[0] == "column_filter"
+    assert problem(settings, "a dog")[0] == "column_filter"
+
+
+def test_settings_refuse_what_makes_no_sense(tmp_path):
+    for bad in ({"preset": "laion"}, {"min_bytes": -1}, {"max_aspect": 0.5}):
+        with pytest.raises(ValueError, match=r"filters\."):
+            FilterSettings(**bad)
+    with pytest.raises(ValueError, match=r"filters\.columns: score must be named in source\.extra"):
+        worlds.settings(tmp_path, worlds.SourceSettings(), filters=FilterSettings(columns=["score > 1"]))
+
+
+def test_a_build_counts_each_rule_and_no_budget_does(tmp_path, color_teacher):
+    source = worlds.coco_folder(tmp_path / "source", n=9)
+    settings = worlds.settings(tmp_path / "all", source, reject_budget=0.01)
+    build(settings, LocalRunner())
+    sizes = sorted(len(s.image) for s in Dataset.open(settings.out).samples())
+    rules = FilterSettings(min_bytes=sizes[3], min_words=5)
+    settings = dataclasses.replace(settings, out=str(tmp_path / "some"), filters=rules)
+    summary = build(settings, LocalRunner())
+    n_small = sum(size < sizes[3] for size in sizes)
+    assert summary["rejects_by_reason"] == {"small_file": n_small}
+    assert summary["n_samples"] == 9 - n_small < 9
+    for sample in Dataset.open(settings.out).samples():
+        assert [len(c.split()) for c in sample.meta["captions"]] == [6]  # "the ball is red" has four
+    assert list(verify(settings.out)) == []
+    everything = dataclasses.replace(
+        settings, out=str(tmp_path / "few"), filters=FilterSettings(min_side_px=31)
+    )
+    assert build(everything, LocalRunner())["rejects_by_reason"] == {"small_image": 9}
