@@ -1,0 +1,69 @@
+"""A model that raises: for one sample it costs that sample, for the machine it costs the part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import teachers
+from pipeline.build import Incomplete, build
+from pipeline.dataset.verify import verify
+from pipeline.run_local import LocalRunner
+from pipeline.stages.annotate import MAX_TEXT, MAX_WORD, readable
+from tests import pictures
+from tests.fakes import ColorTeacher
+from tests.pipeline import worlds
+
+ODD = (13, 17)
+
+
+class Failing(ColorTeacher):
+    """Raises for a picture of one odd size."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def encode_regions(self, images, boxes_xyxy_norm):
+        if any(image.shape[:2] == ODD for image in images):
+            raise self.error
+        return super().encode_regions(images, boxes_xyxy_norm)
+
+
+@pytest.fixture
+def source(tmp_path):
+    found = worlds.coco_folder(tmp_path / "input", 20)
+    (Path(found.images) / "008.jpg").write_bytes(pictures.encode(pictures.photo(ODD[1], ODD[0])))
+    return found
+
+
+def test_a_sample_that_makes_a_model_raise_costs_that_sample_alone(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(teachers, "load", lambda settings: Failing(ValueError("a singular matrix")))
+    summary = build(worlds.settings(tmp_path / "out", source), LocalRunner())
+    assert (summary["n_samples"], summary["rejects_by_reason"]) == (19, {"model_error": 1})
+    assert list(verify(str(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: device lost"),
+        OSError(5, "EIO"),
+    ],
+)
+def test_a_machine_that_fails_costs_the_part_and_no_sample(tmp_path, source, monkeypatch, error):
+    monkeypatch.setattr(teachers, "load", lambda settings: Failing(error))
+    with pytest.raises(Incomplete, match=r"1 of 4 parts failed.*sample 008\.jpg"):
+        build(worlds.settings(tmp_path / "out", source), LocalRunner())
+    assert len(list((tmp_path / "out" / "manifest").glob("*.json"))) == 3
+    monkeypatch.setattr(teachers, "load", lambda settings: ColorTeacher())
+    assert build(worlds.settings(tmp_path / "out", source), LocalRunner())["n_samples"] == 20
+    assert list(verify(str(tmp_path / "out"))) == []
+
+
+def test_what_reaches_a_text_encoder_is_bounded():
+    assert readable("a red ball") == "a red ball"
+    assert max(map(len, readable("x" * 100_000 + " ball").split())) == MAX_WORD
+    assert len(readable("ball " * 100_000)) <= MAX_TEXT
