@@ -182,6 +182,20 @@ def test_a_new_file_whose_temporary_was_swept_is_written_again(tmp_path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_clock_whose_probe_was_swept_is_asked_again(tmp_path, monkeypatch):
+    plain, swept = atomic.stat, []
+
+    def slow(url):
+        if not swept:
+            swept.append(url)
+            os.unlink(url)
+        return plain(url)
+
+    monkeypatch.setattr(atomic, "stat", slow)
+    assert abs(storage.store_clock(str(tmp_path)) - time.time()) < 60
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_creation_that_a_library_sent_twice_by_itself_is_recognised(monkeypatch):
     """aiohttp sends a PUT again if a connection it had kept breaks: the first attempt ends with "it is there"."""
 
