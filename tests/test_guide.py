@@ -69,6 +69,7 @@ def test_the_guide_goes_the_whole_way():
     assert [w for w in words if w not in text] == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_guides_commands_run(tmp_path):
     for extra in ("jinja2", "matplotlib"):

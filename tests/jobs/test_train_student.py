@@ -156,10 +156,8 @@ def _wait(condition, submitted: subprocess.Popen, seconds: float = 200):
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "REGIONPAIRS_RAY_KILLS" not in os.environ, reason="takes three minutes: set REGIONPAIRS_RAY_KILLS=1"
-)
 def test_a_submitted_training_survives_a_killed_worker_and_a_sigterm(dataset, tmp_path):
     """`ray job submit` on two ranks: a worker is killed, then the driver is told to stop, then the same line again."""
     steps = {"run.steps": 80, "run.checkpoint_every": 5}

@@ -86,6 +86,7 @@ def test_of_two_builds_one_writes(tmp_path):
     _check(tmp_path, 2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_of_two_builds_one_writes_sixteen_times(tmp_path):
     started = time.monotonic()

@@ -114,6 +114,7 @@ def test_a_store_that_fails_loses_and_replaces_nothing(local, s3, faulty):
     assert set(server.injected) >= {"500", "503", "429", "timeout_400", "cut", "drop", "lost_answer"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_five_hundred_faults_lose_and_replace_nothing(local, s3, faulty):
     injected: Counter[str] = Counter()

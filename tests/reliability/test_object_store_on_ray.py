@@ -21,6 +21,7 @@ STORY = Path(__file__).with_name("ray_story.py")
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.slow
 def test_ray_and_a_failing_object_store_give_the_bytes_of_a_local_disk(
     tmp_path, input_folder, s3, faulty, monkeypatch

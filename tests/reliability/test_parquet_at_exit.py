@@ -33,6 +33,7 @@ ROOMS = (
 SCANNERS = {"read_table", "ParquetDataset", "read_pandas", "dataset"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_hundred_processes_that_end_by_reading_a_table(tmp_path):
     table = pa.table({"a": list(range(20_000)), "b": [f"{i:>30}" for i in range(20_000)]})
