@@ -22,6 +22,7 @@ def ray_instance():
     """One Ray on this machine for all tests that need it."""
     import ray
 
+    ray.shutdown()  # a test before may have let a job start one
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning"
     )
