@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from pipeline.coco import CocoBox, CocoImage, read_coco
 
 import storage
 from evaluation.coco_names import BASE, NOVEL
 from evaluation.settings import TruthSettings
+from pipeline.coco import CocoBox, CocoImage, read_coco
 from pipeline.images import decode
 from world import scenes
 
