@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from pipeline.images import MAX_SCANS, BadSample, decode, n_scans
+from pipeline.images import MAX_SCANS, BadSample, decode, has_many_markers, n_scans
 from tests import pictures
 
 
@@ -129,3 +129,12 @@ def test_an_error_of_the_machine_is_no_fault_of_the_bytes(monkeypatch):
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(MemoryError):
         decode(b"x")
+
+
+def test_markers_of_scans_are_counted_at_every_offset():
+    for size in (0, 1, 2, 3, 4001, 4002):
+        data = np.random.default_rng(size).integers(0, 2, size, dtype=np.uint8) * 37 + 218  # 0xDA and 0xFF
+        for content in (data.tobytes(), bytearray(data), memoryview(data)):
+            assert has_many_markers(content) == (data.tobytes().count(b"\xff\xda") > MAX_SCANS)
+    assert not has_many_markers(b"\xff\xda" * MAX_SCANS)
+    assert has_many_markers(b"." + b"\xff\xda" * (MAX_SCANS + 1))

@@ -24,7 +24,7 @@ def decode(data: bytearray | memoryview, min_short_side: int = 0) -> torch.Tenso
     Everything else, and every file that torchvision refuses, is Pillow's; the orientation is the pipeline's
     (`pipeline.orientation`). min_short_side > 0 allows a JPEG to be decoded at a reduced size, which only Pillow can do.
     """
-    if not min_short_side and 0 < _jpeg_pixels(data) <= _MAX_PIXELS and not _many_scans(data):
+    if not min_short_side and 0 < _jpeg_pixels(data) <= _MAX_PIXELS and not images.has_many_markers(data):
         pixels = _by_torchvision(data)
         if pixels is not None:
             return turned(pixels, orientation(data))
@@ -41,11 +41,6 @@ def _by_torchvision(data: bytearray | memoryview) -> torch.Tensor | None:
     if len(pixels) == 3:
         return pixels.permute(1, 2, 0)
     return pixels[0, :, :, None].expand(-1, -1, 3) if len(pixels) == 1 else None
-
-
-def _many_scans(data: bytearray | memoryview) -> bool:
-    """Whether a JPEG may have so many scans that the pipeline refuses it."""
-    return bytes(data).count(b"\xff\xda") > images.MAX_SCANS
 
 
 def turned(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
