@@ -160,7 +160,7 @@ class Annotator:
     def _pack(
         self, decoded: Decoded, proposals: Any, regions: torch.Tensor, captions: torch.Tensor
     ) -> dict[str, Any]:
-        if not bool(torch.isfinite(regions).all()) or not bool(torch.isfinite(captions).all()):
+        if not np.isfinite(regions.numpy()).all() or not np.isfinite(captions.numpy()).all():
             raise BadSample("not_finite", "an embedding holds NaN or infinity")
         row = decoded.sample
         boxes = proposals.boxes_xyxy_norm.astype(np.float32)
