@@ -20,7 +20,15 @@ PRESETS: dict[str, dict[str, float]] = {
     },
 }  # fmt: skip
 #: Reasons of the rejects, in the order in which the rules are looked at.
-REASONS = ("column_filter", "short_caption", "long_caption", "small_file", "small_image", "extreme_aspect")
+REASONS = (
+    "column_filter",
+    "short_caption",
+    "long_caption",
+    "small_file",
+    "small_image",
+    "extreme_aspect",
+    "low_image_text_score",
+)
 _CONDITION = re.compile(r"\s*(\S+)\s*(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
@@ -66,6 +74,7 @@ class FilterSettings:
         min_chars: fewest characters of a caption; shorter ones are dropped, and the sample where none is left
         min_words: fewest words of a caption
         max_words: most words of a caption
+        min_image_text_score: smallest cosine of the whole image and its best caption in the teacher's space
         columns: conditions on numbers that source.extra names, each NAME <, <=, >, >=, == or != NUMBER; a sample stays if all hold
     """  # noqa: E501 - one line a key: it becomes --help
 
@@ -76,6 +85,7 @@ class FilterSettings:
     min_chars: int = 0
     min_words: int = 0
     max_words: int = 0
+    min_image_text_score: float = 0.0
     columns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,6 +96,10 @@ class FilterSettings:
                 raise ValueError(f"filters.{name}: must not be negative, is {getattr(self, name)}")
         if 0 < self.max_aspect < 1:
             raise ValueError(f"filters.max_aspect: must be 0 (any) or at least 1, is {self.max_aspect}")
+        if not -1 <= self.min_image_text_score <= 1:
+            raise ValueError(
+                f"filters.min_image_text_score: must be in [-1, 1], is {self.min_image_text_score}"
+            )
         _ = self.conditions
 
     @cached_property
@@ -143,3 +157,13 @@ def check_size(width: int, height: int, settings: FilterSettings) -> None:
     most = settings.number("max_aspect")
     if most and longer > most * shorter:
         raise BadSample("extreme_aspect", f"{width} x {height} pixels")
+
+
+def check_image_text(scores: Iterable[float], settings: FilterSettings) -> None:
+    """Raises BadSample low_image_text_score where no caption is as similar to the image as the rule asks.
+
+    scores: cosine of the whole image and each caption.
+    """
+    best, least = max(scores, default=-1.0), settings.min_image_text_score
+    if least and best < least:
+        raise BadSample("low_image_text_score", f"{best:g}, not >= {least:g}")
