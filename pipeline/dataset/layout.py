@@ -30,7 +30,7 @@ _OURS = re.compile(
     | plan/index/\d+\.parquet | plan/counts/(\d+|merged-\d+-\d+)\.parquet
     | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.(safetensors|json))
     | corpus/({_PART}|state)\.safetensors
-    | (manifest|rejects)\.parquet | fingerprint\.json | summary\.json | settings\.yaml""",
+    | (manifest|rejects)\.parquet | fingerprint\.json | summary\.json | settings\.yaml | images\.json""",
     re.VERBOSE,
 )
 
@@ -134,6 +134,11 @@ class Layout:
     @property
     def settings(self) -> str:
         return self.file("settings.yaml")
+
+    @property
+    def images(self) -> str:
+        """Where the images lie, of a dataset that holds labels alone."""
+        return self.file("images.json")
 
     @property
     def summary(self) -> str:
