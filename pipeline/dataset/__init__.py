@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import storage
+from pipeline.dataset import columns as columns_of
 from pipeline.dataset import concepts, manifest
 from pipeline.dataset.images import images_of
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
@@ -99,17 +100,31 @@ class Dataset:
         """The text embeddings of the pool's classes: float32 [C, D], on the CPU."""
         return concepts.load_embeddings(self.layout)
 
-    def read(self, shard: ShardRow) -> Iterator[Sample]:
-        """The samples of one shard, in order. Raises ValueError if its bytes are not those that were committed."""
-        data = _checked(shard)
-        if shard.images is None:
-            return samples_of(data)
-        return (Sample.parse(*sample) for sample in joined(data, _checked(shard.images)))
+    @cached_property
+    def attachments(self) -> list[str]:
+        """The namespaces of the columns that users attached."""
+        return columns_of.names(self.layout)
 
-    def samples(self) -> Iterator[Sample]:
-        """Every sample, in order."""
+    def read(self, shard: ShardRow, columns: Sequence[str] = ()) -> Iterator[Sample]:
+        """The samples of one shard, in order. columns: namespaces of attached columns that they shall carry.
+
+        Raises ValueError if bytes are not those that were committed, and for columns that are not there.
+        """
+        data = _checked(shard)
+        attached = [columns_of.read(self.layout, name, self.fingerprint) for name in columns]
+        rows = {a.name: a.of_part(self.layout, shard.part) for a in attached}
+        if shard.images is None:
+            samples = samples_of(data)
+        else:
+            samples = (Sample.parse(*sample) for sample in joined(data, _checked(shard.images)))
+        if not columns:
+            return samples
+        return (replace(s, columns={name: of.get(s.key, {}) for name, of in rows.items()}) for s in samples)
+
+    def samples(self, columns: Sequence[str] = ()) -> Iterator[Sample]:
+        """Every sample, in order, with the attached columns of these namespaces."""
         for shard in self.shards:
-            yield from self.read(shard)
+            yield from self.read(shard, columns)
 
 
 def _shards(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import storage
-from pipeline.dataset import blocks, check_format, claim, concepts, records
+from pipeline.dataset import blocks, check_format, claim, columns, concepts, records
 from pipeline.dataset.images import images_of, location_of
 from pipeline.dataset.layout import Layout, is_ours
 from pipeline.dataset.plan import DamagedPlan, Plan
@@ -25,7 +25,8 @@ def verify(url: str, run: Map = map) -> Iterator[str]:
     lengths of every shard, and its index; the index of every unit; one pool and one fingerprint throughout, which are
     those of `fingerprint.json`; the pool and its embeddings against their hashes; `settings.yaml`, `summary.json`,
     `manifest.parquet` and `rejects.parquet` against the rows; read = written + rejected; nothing else in the folder. Of a
-    label-only dataset: its images are where it says and have its keys; their own bytes are that dataset's business.
+    label-only dataset: its images are where it says and have its keys; their own bytes are that dataset's business. Of
+    attached columns: every file.
 
     run: how blocks of parts are looked at, in order (a runner's `map`). Memory does not grow with the dataset, but for the
     plan.
@@ -52,6 +53,7 @@ def verify(url: str, run: Map = map) -> Iterator[str]:
     yield from _classifier_faults(layout, components)
     yield from _foreign(layout, plan)
     yield from _image_faults(layout, components)
+    yield from columns.faults(layout, (_identity(layout, components) or {}).get("fingerprint"))
     yield from _part_faults(layout, plan, components, run)
 
 
