@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from exports import commands as export_commands
 from jobs import (
+    column_commands,
     completion,
     doctor,
     job_commands,
@@ -77,6 +78,7 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     export_commands.add_to(commands)
     removal_commands.add_to(commands)
     merge_labels.add_to(commands)
+    column_commands.add_to(commands)
     doctor.add_to(commands)
     completion.add_to(commands, lambda: parser(keys=True))
     return whole
