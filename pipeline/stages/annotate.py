@@ -164,7 +164,7 @@ class Annotator:
         self, decoded: Decoded, proposals: Any, regions: torch.Tensor, captions: torch.Tensor
     ) -> dict[str, Any]:
         """A row of `records.ANNOTATED`. regions: [R + 1, D], the whole image last. captions: [T, D], unit rows."""
-        if not bool(torch.isfinite(regions).all()) or not bool(torch.isfinite(captions).all()):
+        if not np.isfinite(regions.numpy()).all() or not np.isfinite(captions.numpy()).all():
             raise BadSample("not_finite", "an embedding holds NaN or infinity")
         row = decoded.sample
         regions, whole = regions[:-1], torch.nn.functional.normalize(regions[-1], dim=0)
