@@ -16,6 +16,7 @@ from jobs import (
     column_commands,
     completion,
     doctor,
+    hash_commands,
     job_commands,
     look_commands,
     merge_labels,
@@ -79,6 +80,7 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     removal_commands.add_to(commands)
     merge_labels.add_to(commands)
     column_commands.add_to(commands)
+    hash_commands.add_to(commands)
     doctor.add_to(commands)
     completion.add_to(commands, lambda: parser(keys=True))
     return whole
