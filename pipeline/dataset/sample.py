@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,8 @@ SIDE_MEMBERS = ("json", "npz")
 class Sample:
     """One sample of a shard.
 
-    image: the original bytes; extension: of their format. meta: the .json member. arrays: the .npz member.
+    image: the original bytes; extension: of their format. meta: the .json member. arrays: the .npz member. columns:
+    namespace -> what a user attached, where it was asked for (`pipeline/dataset/columns.py`).
     """
 
     key: str
@@ -37,6 +38,7 @@ class Sample:
     image: bytes
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    columns: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def parse(key: str, members: Mapping[str, bytes]) -> Sample:
