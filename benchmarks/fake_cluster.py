@@ -22,6 +22,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -361,7 +362,7 @@ def _joins(address: str) -> bool:
     import ray
 
     try:
-        ray.init(address=address, logging_level="error", log_to_driver=False)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError):
         time.sleep(1)
         return False
