@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, float]] = {
 #: Reasons of the rejects, in the order in which the rules are looked at.
 REASONS = (
     "column_filter", "short_caption", "long_caption", "other_language", "no_noun", "frequent_caption", "small_file",
-    "small_image", "extreme_aspect",
+    "small_image", "extreme_aspect", "low_image_text_score",
 )  # fmt: skip
 LANGUAGES = ("", "any", "en")
 _CONDITION = re.compile(r"\s*(\S+)\s*(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*")
@@ -72,6 +72,7 @@ class FilterSettings:
         min_chars: fewest characters of a caption; shorter ones are dropped, and the sample where none is left
         min_words: fewest words of a caption
         max_words: most words of a caption
+        min_image_text_score: smallest cosine of the whole image and its best caption in the teacher's space
         min_nouns: fewest nouns of a caption, as the parser of captions finds them
         max_repeats: most samples that may have the same caption; it is dropped from all of them where there are more
         language: en (captions that letters and stop words speak against are dropped) | any; empty: the preset's
@@ -85,6 +86,7 @@ class FilterSettings:
     min_chars: int = 0
     min_words: int = 0
     max_words: int = 0
+    min_image_text_score: float = 0.0
     min_nouns: int = 0
     max_repeats: int = 0
     language: str = ""
@@ -100,6 +102,10 @@ class FilterSettings:
             raise ValueError(f"filters.language: must be any or en, not '{self.language}'")
         if 0 < self.max_aspect < 1:
             raise ValueError(f"filters.max_aspect: must be 0 (any) or at least 1, is {self.max_aspect}")
+        if not -1 <= self.min_image_text_score <= 1:
+            raise ValueError(
+                f"filters.min_image_text_score: must be in [-1, 1], is {self.min_image_text_score}"
+            )
         _ = self.conditions
 
     @cached_property
@@ -181,3 +187,13 @@ def check_size(width: int, height: int, settings: FilterSettings) -> None:
     most = settings.number("max_aspect")
     if most and longer > most * shorter:
         raise BadSample("extreme_aspect", f"{width} x {height} pixels")
+
+
+def check_image_text(scores: Iterable[float], settings: FilterSettings) -> None:
+    """Raises BadSample low_image_text_score where no caption is as similar to the image as the rule asks.
+
+    scores: cosine of the whole image and each caption.
+    """
+    best, least = max(scores, default=-1.0), settings.min_image_text_score
+    if least and best < least:
+        raise BadSample("low_image_text_score", f"{best:g}, not >= {least:g}")

@@ -32,7 +32,8 @@ _OURS = re.compile(
     | plan/hashes/(\d+|first-\d+)\.parquet
     | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.(safetensors|json))
     | corpus/({_PART}|state)\.safetensors
-    | (manifest|rejects|duplicates)\.parquet | fingerprint\.json | summary\.json | settings\.yaml""",
+    | (manifest|rejects|duplicates)\.parquet | fingerprint\.json | summary\.json | settings\.yaml | images\.json
+    | columns/[a-z0-9][a-z0-9_-]*/(({_PART}|files)\.parquet|attachment\.json)""",
     re.VERBOSE,
 )
 
@@ -154,6 +155,19 @@ class Layout:
     @property
     def settings(self) -> str:
         return self.file("settings.yaml")
+
+    def columns(self, name: str, part: str) -> str:
+        """A user's columns of a part's samples; `part` may be "files": what files there are."""
+        return self.file(f"columns/{name}/{part}.parquet")
+
+    def attachment(self, name: str) -> str:
+        """What a user's columns are; makes them exist."""
+        return self.file(f"columns/{name}/attachment.json")
+
+    @property
+    def images(self) -> str:
+        """Where the images lie, of a dataset that holds labels alone."""
+        return self.file("images.json")
 
     @property
     def summary(self) -> str:
