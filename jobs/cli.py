@@ -12,7 +12,17 @@ import sys
 from typing import NoReturn
 
 from exports import commands as export_commands
-from jobs import completion, doctor, job_commands, look_commands, pool_commands, removal_commands
+from jobs import (
+    column_commands,
+    completion,
+    doctor,
+    hash_commands,
+    job_commands,
+    look_commands,
+    merge_labels,
+    pool_commands,
+    removal_commands,
+)
 from jobs.hints import with_hint
 from jobs.printable import Printable
 from reports import commands as report_commands
@@ -68,6 +78,9 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     report_commands.add_to(commands)
     export_commands.add_to(commands)
     removal_commands.add_to(commands)
+    merge_labels.add_to(commands)
+    column_commands.add_to(commands)
+    hash_commands.add_to(commands)
     doctor.add_to(commands)
     completion.add_to(commands, lambda: parser(keys=True))
     return whole

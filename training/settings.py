@@ -16,6 +16,7 @@ class DataSettings:
 
     Attributes:
         dataset: folder or URL of a built dataset
+        images: where the images of a label-only dataset lie now; none: where it says itself
         subset: share of the samples, above 0 to 1, by a hash of their keys; a smaller subset lies inside a larger one
         batch_images: images an optimiser step, over all ranks and accumulation steps
         workers: loader processes a rank; 0: the training process loads
@@ -28,6 +29,7 @@ class DataSettings:
     """
 
     dataset: str = ""
+    images: str | None = None
     subset: float = 1.0
     batch_images: int = 96
     workers: int = 2
@@ -61,6 +63,7 @@ class ViewSettings:
         flip_share: probability of a mirrored view, 0 to 1
         max_regions: regions drawn anew from each image in every step, uniformly without replacement
         drop_unkept: leave out drawn regions that are not kept: no loss looks at them, so only time is saved
+        caption: which of an image's captions a view has: random | best (the most similar to the image, by the stored score)
         pad_to: padded image sides are multiples of this many pixels
     """
 
@@ -71,6 +74,7 @@ class ViewSettings:
     flip_share: float = 0.5
     max_regions: int = 100
     drop_unkept: bool = True
+    caption: Literal["random", "best"] = "random"
     pad_to: int = 32
 
     def __post_init__(self) -> None:
