@@ -16,8 +16,10 @@ from jobs import (
     column_commands,
     completion,
     doctor,
+    hash_commands,
     job_commands,
     look_commands,
+    merge_labels,
     pool_commands,
     removal_commands,
 )
@@ -76,7 +78,9 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     report_commands.add_to(commands)
     export_commands.add_to(commands)
     removal_commands.add_to(commands)
+    merge_labels.add_to(commands)
     column_commands.add_to(commands)
+    hash_commands.add_to(commands)
     doctor.add_to(commands)
     completion.add_to(commands, lambda: parser(keys=True))
     return whole

@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.settings import SCORES, AlignSettings
 
 #: Why a region is or is not a pair: the values of the `kept` array (docs/format.md).
-KEPT, BELOW_SCORE, TOO_SMALL, AREA, ASPECT, DUPLICATE, NOTHING_NAMED = range(7)
-REASONS = ("kept", "below score", "too small", "area", "aspect", "duplicate", "nothing named")
+KEPT, BELOW_SCORE, TOO_SMALL, AREA, ASPECT, DUPLICATE, NOTHING_NAMED, NOT_AGREED = range(8)
+REASONS = ("kept", "below score", "too small", "area", "aspect", "duplicate", "nothing named", "not agreed")
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,25 @@ def duplicates(
     return out
 
 
-def overlap(boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes [R, 4] with each other, float64 [R, R]; 0 for boxes without area."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+def agreed(
+    boxes_xyxy_norm: np.ndarray, labels: np.ndarray, others: np.ndarray, other_labels: np.ndarray, iou: float
+) -> np.ndarray:
+    """bool [R]: regions for which there is another one with the same label at an overlap of at least `iou`.
+
+    boxes_xyxy_norm, others: float [R, 4], [Q, 4] of one image. labels, other_labels: int [R], [Q].
+    """
+    overlaps = overlap(np.asarray(boxes_xyxy_norm, np.float64), np.asarray(others, np.float64))
+    same = np.asarray(labels, np.int64)[:, None] == np.asarray(other_labels, np.int64)[None]
+    return ((overlaps >= iou) & same).any(axis=1)
+
+
+def overlap(boxes: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
+    """Intersection over union of boxes [R, 4] with others [Q, 4], or with each other: float64 [R, Q]; 0 for boxes without
+    area."""
+    others = boxes if others is None else others
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    union = area[:, None] + area[None] - shared
+    area, other = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others))
+    union = area[:, None] + other[None] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -58,6 +58,13 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def mean_count(n: int, device: torch.device) -> float:
+    """How many there are on all ranks, one at least, over the number of ranks: what a rank's sum of losses is divided by,
+    so that DDP's average of the gradients is that of the whole batch (as DETR does with its boxes, Carion et al., ECCV
+    2020)."""
+    return max(1.0, float(sum_over_ranks(torch.tensor(float(n), device=device)))) / world_size()
+
+
 def max_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """The elementwise maximum of an equal-shaped tensor over all ranks, without gradient."""
     total = values.detach().clone()

@@ -85,6 +85,7 @@ class ViewSettings:
         flip_share: probability of a mirrored view, 0 to 1
         max_regions: regions drawn anew from each image in every step, uniformly without replacement
         drop_unkept: leave out drawn regions that are not kept: no loss looks at them, so only time is saved
+        caption: which of an image's captions a view has: random | best (the most similar to the image, by the stored score)
         pad_to: padded image sides are multiples of this many pixels
     """
 
@@ -95,6 +96,7 @@ class ViewSettings:
     flip_share: float = 0.5
     max_regions: int = 100
     drop_unkept: bool = True
+    caption: Literal["random", "best"] = "random"
     pad_to: int = 32
 
     def __post_init__(self) -> None:

@@ -106,9 +106,12 @@ class Trainer:
     def resume(self) -> int:
         """Loads the newest checkpoint, if there is one; returns the number of steps done.
 
-        Raises ValueError where run.out holds a run that cannot be gone on with: of other settings, or another dataset.
+        Raises ValueError where run.out holds a run that cannot be gone on with: of other settings, or another dataset,
+        or one that not all ranks see.
         """
         steps = checkpoint_steps(self.folder)
+        newest = (steps[-1] if steps else 0).to_bytes(8, "big")
+        require_same_over_ranks(newest, "newest checkpoint", self.step.device)
         if not steps:
             return 0
         out = self.settings.run.out

@@ -220,6 +220,7 @@ def certain(ids: np.ndarray, labels: np.ndarray) -> Alignment:
 def _with_captions_of(row: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     meta, theirs = json.loads(row["meta"]), json.loads(other["meta"])
     meta |= {"captions": theirs["captions"]}
+    meta.pop("image_text_scores", None)  # they are of the image's own captions
     arrays = read_npz(row["arrays"]) | {"caption_embeddings": read_npz(other["arrays"])["caption_embeddings"]}
     return row | {
         "meta": json.dumps(meta, ensure_ascii=False),

@@ -29,7 +29,7 @@ from jobs.stop_signal import StopSignal
 from training.data.loader import BadBudget
 from training.data.mixture import open_data
 from training.localizers import train as localizers
-from training.localizers.settings import LocalizerTrainingSettings
+from training.localizers.settings import LocalizerTrainingSettings, check_sources
 from training.settings import TrainSettings
 from training.train import train
 from training.trainer import Hooks
@@ -85,6 +85,7 @@ def _student_rank(settings: TrainSettings, out: str, rank: Rank) -> None:
 
 def train_localizer(settings: LocalizerTrainingSettings) -> None:
     """Trains a localizer on `workers` workers. Raises what `training.localizers.train.train` raises."""
+    check_sources(settings.data)
     out = storage.local_folder(settings.out, "out")
     settings = replace(settings, out=out)
     run_ranks(

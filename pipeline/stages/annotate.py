@@ -22,7 +22,7 @@ from pipeline.align import Aligner, Image
 from pipeline.dataset import concepts, records, sample
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
-from pipeline.filters import check_size
+from pipeline.filters import check_image_text, check_size
 from pipeline.images import BadSample, decode
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
@@ -34,6 +34,8 @@ from pipeline.teachers import Teacher
 AHEAD = 2
 #: What of a caption reaches the text encoder: tokenisers take time that grows with the square of a word's length.
 MAX_WORD, MAX_TEXT = 100, 2000
+#: The box of a whole image: its embedding is compared with those of the captions.
+_WHOLE = np.array([[0, 0, 1, 1]], np.float32)
 _LONG_WORD = re.compile(rf"(\S{{{MAX_WORD}}})\S+")
 
 
@@ -151,7 +153,8 @@ class Annotator:
             return []
         images = [d.pixels for d in decoded]
         proposals = self._localizer(images, [d.sample["source_key"] for d in decoded])
-        regions = self._teacher.encode_regions(images, [p.boxes_xyxy_norm for p in proposals])
+        boxes = [np.concatenate([p.boxes_xyxy_norm.astype(np.float32), _WHOLE]) for p in proposals]
+        regions = self._teacher.encode_regions(images, boxes)
         texts = [readable(c) for d in decoded for c in d.sample["captions"]]
         captions = torch.nn.functional.normalize(self._teacher.encode_text(texts), dim=1)
         parts = captions.split([len(d.sample["captions"]) for d in decoded])
@@ -160,9 +163,13 @@ class Annotator:
     def _pack(
         self, decoded: Decoded, proposals: Any, regions: torch.Tensor, captions: torch.Tensor
     ) -> dict[str, Any]:
-        if not bool(torch.isfinite(regions).all()) or not bool(torch.isfinite(captions).all()):
+        """A row of `records.ANNOTATED`. regions: [R + 1, D], the whole image last. captions: [T, D], unit rows."""
+        if not np.isfinite(regions.numpy()).all() or not np.isfinite(captions.numpy()).all():
             raise BadSample("not_finite", "an embedding holds NaN or infinity")
         row = decoded.sample
+        regions, whole = regions[:-1], torch.nn.functional.normalize(regions[-1], dim=0)
+        similar = [round(float(cosine), 4) for cosine in captions @ whole]
+        check_image_text(similar, self._settings.filters)
         boxes = proposals.boxes_xyxy_norm.astype(np.float32)
         height, width = decoded.pixels.shape[:2]
         image = Image(row["mentioned"], boxes, proposals.objectness, (width, height))
@@ -181,6 +188,7 @@ class Annotator:
             "width": width,
             "height": height,
             "captions": row["captions"],
+            "image_text_scores": similar,
             **({"extra": json.loads(row["extra"])} if row["extra"] else {}),
             "mentioned": list(row["mentioned"]),
             **self._identity,

@@ -15,6 +15,7 @@ KINDS = Kinds(
         "photo": "pipeline.teachers.photo",
         "shapes": "pipeline.teachers.shapes",
         "open_clip": "pipeline.teachers.clip",
+        "student": "pipeline.teachers.student",
     },
 )
 FEATURES = ("roi", "crop")
@@ -26,9 +27,11 @@ class TeacherSettings:
     """The model that matches regions to concepts.
 
     Attributes:
-        kind: photo (EfficientNet-Lite0 + MiniLM, offline) | shapes (embedded, for synthetic scenes) | open_clip | one that an installed package offers (entry point regionpairs.teachers)
+        kind: photo (EfficientNet-Lite0 + MiniLM, offline) | shapes (embedded, for synthetic scenes) | open_clip | student (a checkpoint of the trainer) | one that an installed package offers (entry point regionpairs.teachers)
         model: open_clip model name, e.g. RN50 or ViT-B-16 (kind: open_clip)
         pretrained: open_clip pretrained tag or checkpoint path; none: random weights from seed 0 (kind: open_clip)
+        checkpoint: student.safetensors of a training run (kind: student)
+        base: kind of the model that the student started as; its own settings are the other keys here (kind: student)
         device: torch device of localizer and teacher: cpu | cuda | cuda:0 | auto
         features: roi (one encoder pass an image) | crop (one pass a region; slow, the reference)
         image_size: short side in pixels of the image the teacher sees; 0: the teacher's own default
@@ -43,6 +46,8 @@ class TeacherSettings:
     kind: str = "shapes"
     model: str = "RN50"
     pretrained: str | None = None
+    checkpoint: str | None = None
+    base: str = "shapes"
     device: str = "cpu"
     features: str = "roi"
     image_size: int = 0
@@ -67,5 +72,17 @@ class TeacherSettings:
             raise ValueError(f"teacher.batch_images: must be at least 1, is {self.batch_images}")
         if self.resize_threads < 0:
             raise ValueError(f"teacher.resize_threads: must not be negative, is {self.resize_threads}")
-        if self.options and KINDS.is_ours(self.kind):
-            raise ValueError(f"teacher.options: kind {self.kind} takes none")
+        if (self.kind == "student") != bool(self.checkpoint):
+            raise ValueError("teacher.checkpoint: kind student needs one, and no other kind takes one")
+        if self.kind == "student":
+            self._check_student()
+        model = self.base if self.kind == "student" else self.kind
+        if self.options and KINDS.is_ours(model):
+            raise ValueError(f"teacher.options: kind {model} takes none")
+
+    def _check_student(self) -> None:
+        KINDS.check(self.base)
+        if self.base == "student":
+            raise ValueError("teacher.base: is the kind that the first student started as, not a student")
+        if self.features != "roi":
+            raise ValueError("teacher.features: a student was trained on roi, and crop would not use it")

@@ -13,11 +13,13 @@ from pipeline.scores import (
     BELOW_SCORE,
     DUPLICATE,
     KEPT,
+    NOT_AGREED,
     NOTHING_NAMED,
     REASONS,
     TOO_SMALL,
     Objectness,
     RegionRules,
+    agreed,
     duplicates,
     fit_objectness,
     keep_reasons,
@@ -29,9 +31,9 @@ PLAIN = Objectness()
 
 
 def test_every_reason_has_a_name():
-    codes = (KEPT, BELOW_SCORE, TOO_SMALL, AREA, ASPECT, DUPLICATE, NOTHING_NAMED)
-    assert codes == tuple(range(7))
-    assert len(REASONS) == 7
+    codes = (KEPT, BELOW_SCORE, TOO_SMALL, AREA, ASPECT, DUPLICATE, NOTHING_NAMED, NOT_AGREED)
+    assert codes == tuple(range(8))
+    assert len(REASONS) == 8
 
 
 def test_a_likely_object_outranks_a_likely_name_on_nothing():
@@ -143,3 +145,14 @@ def test_duplicates_equal_greedy_suppression_in_plain_python(corners, labels, sc
         if all(labels[i] != labels[j] or ious[i, j] <= 0.4 for j in alive):
             alive.append(i)
     assert np.flatnonzero(~found).tolist() == sorted(alive)
+
+
+def test_a_pair_is_agreed_by_one_of_the_same_concept_that_overlaps_enough():
+    box, half, away = [0.0, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.2], [0.6, 0.6, 0.9, 0.9]
+    boxes, labels = np.array([box, box, half, away], np.float32), np.array([3, 4, 3, 3], np.uint16)
+    others, theirs = np.array([box, half], np.float32), np.array([3, 4], np.uint32)
+    assert agreed(boxes, labels, others, theirs, 0.49).tolist() == [True, True, True, False]
+    assert agreed(boxes, labels, others, theirs, 0.51).tolist() == [True, False, False, False]
+    none = np.zeros((0, 4), np.float32)
+    assert agreed(boxes, labels, none, theirs[:0], 0.5).tolist() == [False] * 4
+    assert agreed(none, labels[:0], others, theirs, 0.5).shape == (0,)

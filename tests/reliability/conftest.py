@@ -30,6 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     a second attempt in two cases of three."""
     monkeypatch.setattr(storage.RETRIES, "base_s", 0.005)
     monkeypatch.setattr(storage.RETRIES, "attempts", 15)
+    monkeypatch.setattr(storage.RETRIES, "longest_s", 0.2)
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ class Regions:
 class Sample:
     """An image as it is stored, and what is stored with it.
 
-    captions: [T, D], unit rows. sided: a caption names left or right.
+    captions: [T, D], unit rows. sided: a caption names left or right. caption_scores: [T], how similar each caption is to
+    the image; None where that was not stored.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Sample:
     regions: Regions
     captions: np.ndarray
     sided: bool
+    caption_scores: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,14 @@ def parse(key: str, image, meta, arrays, embeddings: bool = True) -> Sample:
         regions = _regions(stored)
         captions = stored["caption_embeddings"]
         _check_finite(captions, regions.boxes, regions.topk_probs, regions.residual, regions.embeddings)
-        sided = any(_SIDED.search(c) for c in json.loads(bytes(meta))["captions"])
+        said = json.loads(bytes(meta))
+        sided = any(_SIDED.search(c) for c in said["captions"])
+        scores = said.get("image_text_scores")
+        if scores is not None and len(scores := np.asarray(scores, np.float32)) != len(captions):
+            raise ValueError(f"{len(scores)} image-text scores of {len(captions)} captions")
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as e:
         raise BadSample("bad_arrays", f"{key}: {type(e).__name__}: {e}") from e
-    return Sample(key, image, regions, captions, sided)
+    return Sample(key, image, regions, captions, sided, scores)
 
 
 def with_concept_ids(sample: Sample, ids: np.ndarray) -> Sample:
@@ -141,5 +147,15 @@ def draw_view(sample: Sample, settings: ViewSettings, rng: np.random.Generator) 
         boxes[:, ::2] = 1 - boxes[:, ::2]
         regions = replace(regions, boxes=boxes)
     n_captions, dim = sample.captions.shape
-    caption = sample.captions[int(u_caption * n_captions)] if n_captions else np.zeros(dim, np.float32)
+    chosen = _best_caption(sample) if settings.caption == "best" else int(u_caption * n_captions)
+    caption = sample.captions[chosen] if n_captions else np.zeros(dim, np.float32)
     return View(sample.key, regions, caption, n_captions > 0, mirrored)
+
+
+def _best_caption(sample: Sample) -> int:
+    """The first of the captions that are most similar to the image; 0 for none. Raises ValueError without scores."""
+    if sample.caption_scores is None:
+        raise ValueError(
+            f"view.caption: best needs image_text_scores, which sample {sample.key} lacks: build again"
+        )
+    return int(sample.caption_scores.argmax()) if len(sample.caption_scores) else 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
+from training.distributed import mean_count
+
 #: Longest distance to a side, in pixels, that each level (stride 8, 16, 32, 64) learns. The ranges overlap, so that an
 #: object near a border is learned by two levels.
 RANGES = ((0.0, 48.0), (28.0, 96.0), (64.0, 192.0), (128.0, float("inf")))
@@ -61,7 +63,7 @@ def dense_loss(
     """Objectness towards the IoU of the predicted box, plus (1 - GIoU) of the boxes that answer for an object.
 
     levels: (logits [B, N_l], boxes [B, N_l, 4] xyxy pixels) each; centres: [N_l, 2] each; boxes, ignored: one [M, 4]
-    tensor an image. Both terms are sums over the batch over the number of answering cells.
+    tensor an image. Both terms are sums over the batch over the number of answering cells (over ranks: `mean_count`).
     """
     logits = torch.cat([level[0] for level in levels], dim=1)
     predicted = torch.cat([level[1] for level in levels], dim=1)
@@ -85,7 +87,7 @@ def dense_loss(
             positives += int(answer.sum())
         counted = answer | ~ignored_cells(every, ignored[index])
         objectness = objectness + quality_focal(logits[index], quality)[counted].sum()
-    scale = 1.0 / max(1, positives)
+    scale = 1.0 / mean_count(positives, logits.device)
     return {"objectness": objectness * scale, "box": regression * scale}
 
 

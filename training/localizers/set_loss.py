@@ -6,6 +6,7 @@ import torch
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from pipeline.localizers.set_network import SetPrediction, corners
+from training.distributed import mean_count
 from training.localizers.denoising import DenoisingTargets
 from training.localizers.matching import ALPHA, GAMMA, GIOU_COST, L1_COST, OBJECTNESS_COST, match
 
@@ -14,10 +15,10 @@ def set_loss(prediction: SetPrediction, objects: list[torch.Tensor]) -> dict[str
     """Focal objectness, L1 and GIoU of matched queries, every decoder layer matched and counted on its own.
 
     objects: one [M, 4] tensor an image, centre x, y, width, height in [0, 1]. Each term is a sum over the batch over
-    the number of objects, then summed over layers, and has its weight in it (2, 5, 2).
+    the number of objects (over ranks: `mean_count`), then summed over layers, and has its weight in it (2, 5, 2).
     """
     terms = {name: prediction.logits.sum() * 0 for name in ("objectness", "l1", "giou")}
-    count = max(1, sum(len(o) for o in objects))
+    count = mean_count(sum(len(o) for o in objects), prediction.logits.device)
     for logits, boxes in zip(prediction.logits, prediction.boxes, strict=True):
         owner = match(logits.detach(), boxes.detach(), objects).to(boxes.device)
         taken = owner >= 0
@@ -29,7 +30,7 @@ def set_loss(prediction: SetPrediction, objects: list[torch.Tensor]) -> dict[str
 def denoising_loss(prediction: SetPrediction, targets: DenoisingTargets) -> dict[str, torch.Tensor]:
     """The same terms for denoising queries, each against the box it was made from; filler queries do not count."""
     terms = {name: prediction.logits.sum() * 0 for name in ("dn_objectness", "dn_l1", "dn_giou")}
-    count = max(1, int(targets.real.sum()))
+    count = mean_count(int(targets.real.sum()), prediction.logits.device)
     for logits, boxes in zip(prediction.logits, prediction.boxes, strict=True):
         real = targets.real
         _add(
@@ -49,7 +50,7 @@ def _add(
     positive: torch.Tensor,
     boxes: torch.Tensor,
     target: torch.Tensor,
-    count: int,
+    count: float,
 ) -> None:
     objectness, l1, giou = terms
     focal = sigmoid_focal_loss(logits, positive.float(), alpha=ALPHA, gamma=GAMMA, reduction="sum")

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import storage
 from pipeline.localizers.network import NetworkLocalizer, Proposer
+from training.distributed import require_same_over_ranks
 from training.localizers.average_recall import average_recall, propose_all
 from training.localizers.batches import Mixture
 from training.localizers.examples import BoxSource, CocoBoxes, InMemory, SceneBoxes
@@ -106,6 +107,7 @@ def _train(settings: LocalizerTrainingSettings, worker: Worker, report: Report, 
     trainer = Trainer(task, mixture, settings, worker=worker.index, workers=worker.count, wrap=worker.wrap)
     if settings.resume and (out / CHECKPOINT).exists():
         trainer.restore(out / CHECKPOINT)
+    require_same_over_ranks(trainer.step.to_bytes(8, "big"), "checkpoint", torch.device(worker.device))
     held_out = held_out_sources(settings.data) if worker.index == 0 else {}
     nms_iou = 0.7 if settings.kind == "rpn-lite" else None
     for progress in trainer.run():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline import teachers
 from pipeline.build import Incomplete, build
+from pipeline.dataset import Dataset
 from pipeline.dataset.verify import verify
+from pipeline.filters import FilterSettings
+from pipeline.images import decode
 from pipeline.run_local import LocalRunner
 from pipeline.stages.annotate import MAX_TEXT, MAX_WORD, readable
 from tests import pictures
@@ -67,3 +71,24 @@ def test_what_reaches_a_text_encoder_is_bounded():
     assert readable("a red ball") == "a red ball"
     assert max(map(len, readable("x" * 100_000 + " ball").split())) == MAX_WORD
     assert len(readable("ball " * 100_000)) <= MAX_TEXT
+
+
+def test_the_image_text_score_is_the_cosine_of_the_whole_image_and_each_caption(
+    tmp_path, source, color_teacher
+):
+    build(worlds.settings(tmp_path / "out", source), LocalRunner())
+    teacher, whole = ColorTeacher(), np.array([[0, 0, 1, 1]], np.float32)
+    scores = []
+    for sample in Dataset.open(str(tmp_path / "out")).samples():
+        (image,) = teacher.encode_regions([decode(sample.image, 10**8)[0]], [whole])
+        expected = torch.nn.functional.cosine_similarity(image, teacher.encode_text(sample.meta["captions"]))
+        scores.append(sample.meta["image_text_scores"])
+        assert scores[-1] == pytest.approx(expected.tolist(), abs=1e-4)
+        assert len(sample.arrays["boxes_xyxy_norm"]) == sample.meta["n_regions"]
+    best = sorted(max(row) for row in scores)
+    middle = (best[9] + best[10]) / 2
+    filters = FilterSettings(min_image_text_score=middle)
+    summary = build(worlds.settings(tmp_path / "filtered", source, filters=filters), LocalRunner())
+    dropped = sum(value < middle for value in best)
+    assert 0 < dropped < 20
+    assert summary["rejects_by_reason"] == {"low_image_text_score": dropped}

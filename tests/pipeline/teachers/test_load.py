@@ -101,7 +101,7 @@ def test_where_it_runs_is_no_part_of_the_description():
 
 def test_bad_settings_are_named():
     for settings, message in (
-        ({"kind": "magic"}, r"teacher.kind: 'magic' is not known \(photo, shapes, open_clip\)"),
+        ({"kind": "magic"}, r"teacher.kind: 'magic' is not known \(photo, shapes, open_clip, student\)"),
         ({"features": "both"}, r"teacher.features: 'both'"),
         ({"precision": "fp8"}, r"teacher.precision: 'fp8'"),
         ({"batch_images": 0}, r"teacher.batch_images: must be at least 1, is 0"),

@@ -41,6 +41,17 @@ def test_one_caption_is_drawn_uniformly():
     assert not draw_view(_sample(n_captions=0), ViewSettings(), rng).has_caption
 
 
+def test_the_caption_most_similar_to_the_image_is_taken_where_asked():
+    sample = replace(_sample(), caption_scores=np.array([0.1, 0.3, 0.2, 0.3, -0.5], np.float32))
+    rng, best = np.random.default_rng(0), ViewSettings(caption="best")
+    assert {int(draw_view(sample, best, rng).caption.argmax()) for _ in range(50)} == {1}
+    assert len({int(draw_view(sample, ViewSettings(), rng).caption.argmax()) for _ in range(50)}) == 5
+    empty = replace(_sample(n_captions=0), caption_scores=np.zeros(0, np.float32))
+    assert not draw_view(empty, best, rng).has_caption
+    with pytest.raises(ValueError, match=r"view.caption: best needs image_text_scores"):
+        draw_view(_sample(), best, rng)
+
+
 @pytest.mark.parity(12)
 def test_a_hundred_of_300_regions_are_redrawn_every_step(preset):
     sample, rng = _sample(), np.random.default_rng(0)
