@@ -39,7 +39,9 @@ def check(settings: TrainSettings) -> None:
     """No relative path inside a submitted job: its folder is a temporary upload."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
-    for key, path in (("data.dataset", settings.data.dataset), ("run.out", settings.run.out)):
+    mixed = [("data.mix", m.path) for m in settings.data.mix]
+    one = [] if mixed else [("data.dataset", settings.data.dataset)]
+    for key, path in (*mixed, *one, ("run.out", settings.run.out)):
         if "://" not in path and not path.startswith(("/", "~")):
             raise ValueError(
                 f"{key}: '{path}' is relative, and a submitted job runs in a temporary copy of the folder; "

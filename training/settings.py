@@ -11,11 +11,29 @@ from pipeline.teachers.settings import TeacherSettings
 
 
 @dataclass(frozen=True)
+class MixSettings:
+    """One dataset of several.
+
+    Attributes:
+        path: folder or URL of a built dataset
+        weight: its share of the images, relative to the other weights
+    """
+
+    path: str = ""
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(bool(self.path), "data.mix", "a dataset has no path")
+        require(0 < self.weight < inf, "data.mix", f"a weight must be above 0, is {self.weight}")
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """Which samples, and in which order.
 
     Attributes:
         dataset: folder or URL of a built dataset
+        mix: several datasets in place of `dataset`, each with path and weight: [{path: A, weight: 3}, {path: B, weight: 1}]
         images: where the images of a label-only dataset lie now; none: where it says itself
         subset: share of the samples, above 0 to 1, by a hash of their keys; a smaller subset lies inside a larger one
         batch_images: images an optimiser step, over all ranks and accumulation steps
@@ -30,6 +48,7 @@ class DataSettings:
 
     dataset: str = ""
     images: str | None = None
+    mix: list[MixSettings] = field(default_factory=list)
     subset: float = 1.0
     batch_images: int = 96
     workers: int = 2
@@ -41,6 +60,9 @@ class DataSettings:
     bad_budget: float = 0.01
 
     def __post_init__(self) -> None:
+        if self.mix:
+            require(not self.dataset, "data.mix", "stands in place of data.dataset; give one of them")
+            require(not self.images, "data.images", "goes with data.dataset; for a mix: regionpairs images")
         require(0 < self.subset <= 1, "data.subset", f"must be above 0 and at most 1, is {self.subset}")
         for name in ("batch_images", "prefetch", "window_shards"):
             at_least("data", self, name, 1)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 import storage
-from pipeline.dataset import Dataset
 from training.checkpoint import save_tensors
+from training.data.mixture import open_data
 from training.data.streams import Streams
 from training.devices import device_of
 from training.distributed import rank
@@ -35,9 +35,7 @@ def train(
     run in `run.out` that cannot be resumed, BadBudget for a dataset with too much damage, NonFinite for a loss or
     gradient that is no number.
     """
-    if not settings.data.dataset:
-        raise ValueError("data.dataset: is empty; give the folder of a built dataset")
-    dataset = Dataset.open(settings.data.dataset, settings.data.images)
+    dataset = open_data(settings.data)
     out = storage.local_folder(settings.run.out, "run.out")
     settings = replace(settings, run=replace(settings.run, out=out))
     if settings.run.threads:

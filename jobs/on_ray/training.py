@@ -26,8 +26,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 import storage
 from jobs.on_ray.cluster import check_here, connect, versions
 from jobs.stop_signal import StopSignal
-from pipeline.dataset import Dataset
 from training.data.loader import BadBudget
+from training.data.mixture import open_data
 from training.localizers import train as localizers
 from training.localizers.settings import LocalizerTrainingSettings, check_sources
 from training.settings import TrainSettings
@@ -69,7 +69,7 @@ class Rank:
 
 def train_student(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
     """Trains a student on `run.ranks` workers; returns its summary. Raises what `training.train.train` raises."""
-    Dataset.open(settings.data.dataset)  # what is wrong with it is better said before a cluster starts
+    open_data(settings.data)  # what is wrong with it is better said before a cluster starts
     run = settings.run
     out = storage.local_folder(run.out, "run.out")
     ranks = Ranks(run.ranks, run.device, run.cpus_per_rank, run.max_failures)

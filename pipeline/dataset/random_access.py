@@ -52,10 +52,10 @@ class Shards:
 
     def __init__(self, rows: tuple[ShardRow, ...], folder: str, buffer_bytes: int, max_open: int):
         self.rows = rows
-        self._remote = bool(rows) and not storage.is_local(rows[0].url)
-        images = tuple(row.images for row in rows if row.images is not None)
-        self._images = Shards(images, folder, buffer_bytes, max_open) if images else None
-        self.remote: bool = self._remote or (self._images is not None and self._images.remote)
+        self._images: Shards | None = None
+        if any(row.images for row in rows):
+            self._images = Shards(tuple(row.images or row for row in rows), folder, buffer_bytes, max_open)
+        self.remote: bool = any(map(_is_remote, rows)) or (self._images is not None and self._images.remote)
         self._folder = folder
         self._buffer = Buffer(folder, buffer_bytes)
         self._max_open = max_open
@@ -81,7 +81,7 @@ class Shards:
         have the image and does not.
         """
         key, image, meta, arrays = self._read(shard, ordinal)
-        if self._images is not None:
+        if self._images is not None and self.rows[shard].images is not None:
             ordinal = ordinal_of(self._images._opened(shard)[1], key, self._images.rows[shard])
             image = self._images._read(shard, ordinal, image_only=True)[1]
         return key, image, meta, arrays
@@ -120,21 +120,21 @@ class Shards:
 
     def fetch(self, shard: int) -> None:
         """Makes sure that a remote shard lies in the buffer."""
-        if self._remote:
+        if _is_remote(self.rows[shard]):
             os.close(self._descriptor(self.rows[shard]))
-        if self._images is not None:
+        if self._images is not None and self.rows[shard].images is not None:
             self._images.fetch(shard)
 
     def renew(self, shard: int) -> bool:
         """Opens a shard anew, once a process, because a sample of it looks damaged; of a remote one a copy that went bad
         is fetched again. Whether it did."""
-        if self._images is not None:
+        if self._images is not None and self.rows[shard].images is not None:
             self._images.renew(shard)
         if shard in self._renewed:
             return False
         self._renewed.add(shard)
         self._close(shard)
-        if self._remote:
+        if _is_remote(self.rows[shard]):
             self._buffer.heal(self.rows[shard].sha256)
         return True
 
@@ -164,13 +164,13 @@ class Shards:
         return self._open[shard]
 
     def _descriptor(self, row: ShardRow) -> int:
-        if self._remote:
+        if _is_remote(row):
             return self._buffer.open(row.url, row.sha256, row.n_bytes)
         return storage.retried(lambda: os.open(storage.absolute(row.url), os.O_RDONLY), row.url)
 
     def _load_index(self, row: ShardRow) -> ShardIndex:
         """Reads a shard's index, of a remote dataset by way of a copy. Raises ValueError if its bytes have changed."""
-        copy = os.path.join(self._folder, "indices", f"{row.index_sha256}.parquet") if self._remote else ""
+        copy = os.path.join(self._folder, "indices", f"{row.index_sha256}.parquet") if _is_remote(row) else ""
         if copy and (data := _local_bytes(copy)) is not None and _sha256(data) == row.index_sha256:
             return parse_index(data, row)
         data = storage.read_bytes(row.index_url)
@@ -179,6 +179,10 @@ class Shards:
         if copy:
             storage.write_bytes(copy, data)
         return parse_index(data, row)
+
+
+def _is_remote(row: ShardRow) -> bool:
+    return not storage.is_local(row.url)
 
 
 def ordinal_of(index: ShardIndex, key: str, row: ShardRow) -> int:

@@ -25,8 +25,9 @@ from pipeline.dataset.random_access import Shards
 from pipeline.images import BadSample
 from training.data import pixels
 from training.data.batch import Batch, Item, collate
-from training.data.order import Order, batches, view_rng
-from training.data.views import Sample, View, draw_view, parse
+from training.data.mixture import MixedOrder, Mixture
+from training.data.order import Once, Order, batches, view_rng
+from training.data.views import Sample, View, draw_view, parse, with_concept_ids
 from training.settings import DataSettings, ViewSettings
 
 
@@ -41,11 +42,12 @@ class Stream(torch.utils.data.Dataset):
         self,
         shards: Shards,
         selected: list[np.ndarray] | None,
-        order: Order,
+        order: Order | MixedOrder,
         settings: ViewSettings,
         seed: int,
         embeddings: bool,
         cache: bool,
+        concept_ids: list[np.ndarray | None] | None = None,
     ):
         self._shards = shards
         self._selected = selected
@@ -53,6 +55,7 @@ class Stream(torch.utils.data.Dataset):
         self._settings = settings
         self._seed = seed
         self._embeddings = embeddings
+        self._concept_ids = concept_ids
         self._samples: dict[tuple[int, int], Sample] | None = {} if cache else None
         self._images: dict[str, torch.Tensor] = {}
         self._most_bytes = 0  # of an image so far
@@ -110,7 +113,9 @@ class Stream(torch.utils.data.Dataset):
         return sample
 
     def _read(self, shard: int, ordinal: int) -> Sample:
-        return parse(*self._shards.read(shard, self._stored(shard, ordinal)), self._embeddings)
+        sample = parse(*self._shards.read(shard, self._stored(shard, ordinal)), self._embeddings)
+        ids = None if self._concept_ids is None else self._concept_ids[shard]
+        return sample if ids is None else with_concept_ids(sample, ids)
 
     def _image(self, sample: Sample, place: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
         """The decoded image, and the size that it is to be seen in."""
@@ -141,7 +146,7 @@ class Stream(torch.utils.data.Dataset):
 class _Candidates:
     """The places of the samples that may stand at a position, its own first, and those that turned out damaged."""
 
-    def __init__(self, position: int, order: Order):
+    def __init__(self, position: int, order: Order | MixedOrder):
         self.position = position
         self._places = chain([order.locate(position)], order.replacements(position))
         self.place = (0, 0)
@@ -157,19 +162,21 @@ class _Candidates:
 class Loader:
     """Equal micro-batches of one rank, from a dataset.
 
-    selected: the ordinals of each shard that belong to the stream; None: all. n_samples is the size of an epoch.
+    selected: the ordinals of each shard that belong to the stream; None: all. mixed: the datasets of a mixture come by
+    their weights, else each of their samples once an epoch. n_samples is the size of an epoch.
     `skipped` counts damaged samples by reason, `skipped_keys` names them; too many of them (data.bad_budget) raise
     BadBudget. A shard that cannot be read raises: nothing is replaced because of it.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Mixture,
         shards: Shards,
         data: DataSettings,
         view: ViewSettings,
         *,
         selected: list[np.ndarray] | None = None,
+        mixed: bool = True,
         seed: int = 0,
         accumulate: int = 1,
         rank: int = 0,
@@ -187,9 +194,15 @@ class Loader:
         self.position = 0
         self._shards, self._selected = shards, selected
         counts = [s.n_samples for s in dataset.shards] if selected is None else [len(s) for s in selected]
-        self._order = Order(counts, seed, data.window_shards)
+        mixture = dataset if isinstance(dataset, Mixture) else None
+        self._order: Order | MixedOrder
+        if mixture and mixed:
+            self._order = mixture.order(counts, seed, data.window_shards)
+        else:
+            self._order = Order(counts, seed, data.window_shards)
         self.n_samples = self._order.n_samples
-        self._stream = Stream(shards, selected, self._order, view, seed, embeddings, data.cache_images)
+        ids = mixture.concept_ids() if mixture else None
+        self._stream = Stream(shards, selected, self._order, view, seed, embeddings, data.cache_images, ids)
 
     def stream_hash(self) -> bytes:
         """sha256 of all that decides which samples the steps of all ranks see."""
@@ -213,7 +226,7 @@ class Loader:
         loader: DataLoader[Any] = DataLoader(
             self._stream,
             batch_size=None,  # the dataset makes batches
-            sampler=_Once(plan),
+            sampler=Once(plan),
             num_workers=workers,
             pin_memory=self._pin_memory,
             prefetch_factor=self._data.prefetch if workers else None,
@@ -283,13 +296,3 @@ class Loader:
         self.position = int(state["position"])
         self.skipped = Counter(state["skipped"])
         self.skipped_keys = dict(state["skipped_keys"])
-
-
-class _Once:
-    """A sampler over a generator that is read once."""
-
-    def __init__(self, plan: Iterator[list[int]]):
-        self._plan = plan
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self._plan

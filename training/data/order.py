@@ -115,3 +115,13 @@ def batches(
         for micro in range(accumulate):
             start = position + step * batch_images + (micro * world + rank) * share
             yield list(range(start, start + share))
+
+
+class Once:
+    """A sampler over a generator that is read once."""
+
+    def __init__(self, plan: Iterator[list[int]]):
+        self._plan = plan
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self._plan

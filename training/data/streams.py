@@ -9,6 +9,7 @@ import storage
 from pipeline.dataset import Dataset
 from pipeline.dataset.random_access import Shards
 from training.data.loader import Loader
+from training.data.mixture import Mixture
 from training.data.split import Split, split
 from training.devices import device_of
 from training.distributed import rank, world_size
@@ -21,14 +22,17 @@ class Streams:
     Raises ValueError where nothing is left to train on, or nothing held out to evaluate on.
     """
 
-    def __init__(self, settings: TrainSettings, dataset: Dataset):
+    def __init__(self, settings: TrainSettings, dataset: Dataset | Mixture):
         self._settings, self._dataset = settings, dataset
         data, run = settings.data, settings.run
         folder = storage.join(storage.local_folder(run.out, "run.out"), "buffer")
         if data.buffer_dir:
             folder = storage.local_folder(data.buffer_dir, "data.buffer_dir")
         self._shards = Shards(
-            dataset.shards, folder, int(data.buffer_gib * 2**30), max_open=data.window_shards + 2
+            dataset.shards,
+            folder,
+            int(data.buffer_gib * 2**30),
+            max_open=data.window_shards * max(1, len(data.mix)) + 2,
         )
         self._split: Split | None = None
         self.n_samples = dataset.n_samples
@@ -63,6 +67,7 @@ class Streams:
             settings.data,
             replace(settings.view, flip="never") if held else settings.view,
             selected=selected,
+            mixed=not held,
             seed=settings.run.seed,
             accumulate=settings.optimizer.accumulate,
             rank=rank(),

@@ -92,6 +92,14 @@ def parse(key: str, image, meta, arrays, embeddings: bool = True) -> Sample:
     return Sample(key, image, regions, captions, sided, scores)
 
 
+def with_concept_ids(sample: Sample, ids: np.ndarray) -> Sample:
+    """The sample with its concepts named by other ids: int64 [C], new by old. Raises BadSample for an id beyond them."""
+    old = sample.regions.topk_ids
+    if old.size and int(old.max()) >= len(ids):
+        raise BadSample("bad_arrays", f"{sample.key}: concept {int(old.max())} of {len(ids)}")
+    return replace(sample, regions=replace(sample.regions, topk_ids=ids[old.astype(np.int64)]))
+
+
 def _regions(stored: dict[str, np.ndarray]) -> Regions:
     boxes, embeddings = stored["boxes_xyxy_norm"], region_embeddings(stored)
     regions = Regions(

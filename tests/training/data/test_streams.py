@@ -72,7 +72,9 @@ def test_a_training_opens_its_dataset_once(dataset, tmp_path, requests, monkeypa
     )
     opened = []
     real = Dataset.open
-    monkeypatch.setattr(Dataset, "open", staticmethod(lambda url: opened.append(url) or real(url)))
+    monkeypatch.setattr(
+        Dataset, "open", staticmethod(lambda url, images=None: opened.append(url) or real(url, images))
+    )
     train(settings, tiny_student())
     assert opened == [url]
     assert requests["manifest"] == 12
