@@ -1,4 +1,5 @@
-"""What new labels cost: a dataset of synthetic scenes built, then relabelled with another pool, policy and threshold.
+"""What new labels cost: a dataset of synthetic scenes built, then relabelled with another pool, policy and threshold, with
+its images and without.
 
 1000 images of 100 regions (`--quick`: 200), the demo's teacher, embeddings in int8, one worker of one thread for both. Both
 times are of whole calls in one process: plan or copies, the pool's embeddings, every shard read, packed, fsynced and
@@ -60,10 +61,15 @@ def main() -> None:
         other = ConceptPool(classes.slice(0, len(classes) // 2), pool.rejected, pool.about)
         other.save(str(Path(folder) / "pool"))
         wanted = dataclasses.replace(settings.align, policy="pool", threshold=0.3)
-        changed = dataclasses.replace(settings, out=str(Path(folder) / "relabelled"), align=wanted)
-        summary, relabel_s, relabel_cpu_s = spent(
-            lambda: relabel(settings.out, changed, str(Path(folder) / "pool"))
+        changed = dataclasses.replace(
+            settings,
+            out=str(Path(folder) / "relabelled"),
+            align=wanted,
+            pool=dataclasses.replace(settings.pool, path=str(Path(folder) / "pool")),
         )
+        summary, relabel_s, relabel_cpu_s = spent(lambda: relabel(settings.out, changed, LocalRunner()))
+        apart = dataclasses.replace(changed, out=str(Path(folder) / "labels"))
+        alone, labels_s, labels_cpu_s = spent(lambda: relabel(settings.out, apart, LocalRunner(), True))
     row = {"images": summary["n_samples"], "regions": summary["n_regions"], "concepts": len(other.names)}
     row |= {
         "build_s": round(build_s, 2),
@@ -72,6 +78,10 @@ def main() -> None:
         "build_cpu_s": round(build_cpu_s, 2),
         "relabel_cpu_s": round(relabel_cpu_s, 2),
         "cpu_ratio": round(build_cpu_s / relabel_cpu_s, 1),
+        "bytes": summary["n_bytes"],
+        "labels_only_bytes": alone["n_bytes"],
+        "labels_only_s": round(labels_s, 2),
+        "labels_only_cpu_s": round(labels_cpu_s, 2),
     }
     print(json.dumps(row | {"relabel_stage_seconds": summary["stage_seconds"]}))
 

@@ -292,7 +292,8 @@ def _samples(pictures: list[bytes], n: int) -> list[dict[str, Any]]:
     return [
         {
             "key": f"{i:024x}", "source_key": str(i), "source": "", "image": pictures[i % len(pictures)],
-            "captions": ["a red ball"], "mentioned": [0],
+            "captions": ["a red ball"], "extra": "", "mentioned": [0],
+            "spans": [{"concept_id": 0, "caption": 0, "start": 6, "end": 10}],
         }
         for i in range(n)
     ]  # fmt: skip

@@ -10,7 +10,6 @@ import storage
 from concept_pool.count import Counts
 from concept_pool.pool import REJECTED, ConceptPool, concept_table
 from concept_pool.settings import PoolSettings
-from concept_pool.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def extend_pool(
 
 def read_regionclip(url: str) -> ConceptPool:
     """A pool from RegionCLIP's text format: a line `concept,count` a class, row order = class index."""
-    lines = [line.strip() for line in read_text(url).splitlines() if line.strip()]
+    lines = [line.strip() for line in storage.read_text(storage.absolute(url)).splitlines() if line.strip()]
     rows = []
     for number, line in enumerate(lines, start=1):
         name, comma, count = line.rpartition(",")

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
+import storage
 from concept_pool.settings import PoolSettings
-from concept_pool.text_files import read_text
 
 #: Words of these reasons are taken off the front of a longer name: "background tree" names a tree, "red car"
 #: a car.
@@ -48,11 +48,13 @@ class Lexicon:
         aliases = _pairs(_builtin("aliases.csv"), "aliases.csv")
         compounds = _lines(_builtin("compounds.txt"))
         if settings.not_visible:
-            not_visible.update(_pairs(read_text(settings.not_visible), settings.not_visible))
+            not_visible.update(
+                _pairs(storage.read_text(storage.absolute(settings.not_visible)), settings.not_visible)
+            )
         if settings.aliases:
-            aliases.update(_pairs(read_text(settings.aliases), settings.aliases))
+            aliases.update(_pairs(storage.read_text(storage.absolute(settings.aliases)), settings.aliases))
         if settings.compounds:
-            compounds += _lines(read_text(settings.compounds))
+            compounds += _lines(storage.read_text(storage.absolute(settings.compounds)))
         return cls(
             aliases={alias: _resolve(aliases, alias) for alias in aliases},
             spellings=_pairs(_builtin("spellings.csv"), "spellings.csv"),
@@ -79,7 +81,7 @@ class Lexicon:
 
 def read_names(url: str | None) -> list[str]:
     """Class names of a text file, one a line, lower-case, unique, in its order; none without a file."""
-    return list(dict.fromkeys(_lines(read_text(url)))) if url else []
+    return list(dict.fromkeys(_lines(storage.read_text(storage.absolute(url))))) if url else []
 
 
 def _resolve(aliases: dict[str, str], alias: str) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from concept_pool.text_files import read_text
+import storage
 
 _ARTICLE = re.compile(r"\b([Aa]) \{\}")
 #: Written with a vowel, spoken with a consonant ("a unicorn"), and the other way round ("an hour glass").
@@ -22,7 +22,7 @@ def load_templates(url: str | None = None) -> list[str]:
     if url is None:
         text = resources.files("concept_pool").joinpath("data", "templates.txt").read_text(encoding="utf-8")
     else:
-        text = read_text(url)
+        text = storage.read_text(storage.absolute(url))
     templates = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     for template in templates:
         if template.count("{}") != 1 or template.replace("{}", "").count("{"):

@@ -40,6 +40,7 @@ def check(settings: BuildSettings) -> None:
     source = settings.source
     paths = [("out", settings.out), ("source.images", source.images), ("source.captions", source.captions)]
     paths += [("pool.path", settings.pool.path), ("source.block_list", source.block_list)]
+    paths += [("duplicates.held_out", path) for path in settings.duplicates.held_out]
     for key, path in [*paths, *(("source.urls", url) for url in source.url_list())]:
         if path and "://" not in path and not path.startswith(("/", "~")):
             raise ValueError(

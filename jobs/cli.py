@@ -13,8 +13,10 @@ from typing import NoReturn
 
 from exports import commands as export_commands
 from jobs import (
+    column_commands,
     completion,
     doctor,
+    hash_commands,
     job_commands,
     look_commands,
     merge_labels,
@@ -77,6 +79,8 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     export_commands.add_to(commands)
     removal_commands.add_to(commands)
     merge_labels.add_to(commands)
+    column_commands.add_to(commands)
+    hash_commands.add_to(commands)
     doctor.add_to(commands)
     completion.add_to(commands, lambda: parser(keys=True))
     return whole

@@ -7,7 +7,8 @@ DATASET was built with --align.region_embeddings fp16 (or int8). Fits a classifi
 regions and their images' captions, then labels every region by it, as jobs/relabel.py does; the classifier lies in
 concept_pool/classifier.safetensors, how the fit went in classifier.json beside it. DATASET's settings are the defaults, but
 for align.score (objectness) and align.threshold (0.2). The same command again goes on where it stopped. Exit codes as of
-build_pairs.py; an alarm (captions that do not fit their images) is logged and in the report.
+build_pairs.py; an alarm (captions that do not fit their images) is logged and in the report. --labels-only
+writes labels alone: the images stay in DATASET.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from jobs import program
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
-from jobs.relabel import settings_of
+from jobs.relabel import LABELS_ONLY, settings_of
 from pipeline.settings import BuildSettings
 
 #: Where the corpus pass keeps by another rule than the dataset.
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
+    first.add_argument("--labels-only", action="store_true", help=LABELS_ONLY)
     own, rest = first.parse_known_args(argv)
 
     from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(
                 f"align.policy: this job is for corpus; jobs/relabel.py does {settings.align.policy}"
             )
-        return settings, relabel(own.dataset, settings, runner(settings))
+        return settings, relabel(own.dataset, settings, runner(settings), own.labels_only)
 
     return outcome("refine_labels.py", make)
 

@@ -4,8 +4,9 @@
     python jobs/relabel.py DATASET --out /data/relabelled --pool /data/other_pool
 
 DATASET was built with --align.region_embeddings fp16 (or int8). Its settings are the defaults; `align.*`,
-`pool.templates` and `pool.ensemble` may differ. --pool FOLDER takes another concept pool. The same command again goes
-on where it stopped. Exit codes as of build_pairs.py.
+`pool.templates` and `pool.ensemble` may differ. --pool FOLDER takes another concept pool. --labels-only writes
+labels alone: the images stay in DATASET, and readers join them. The same command again goes on where it stopped. Exit
+codes as of build_pairs.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from pipeline.dataset import Dataset
 from pipeline.fingerprint import RUNTIME_KEYS
 from pipeline.settings import BuildSettings
 
+#: Help of `--labels-only`.
+LABELS_ONLY = "write no images: they stay where they are, and readers join them (docs/format.md)"
+
 
 def main(argv: list[str] | None = None) -> int:
     first = argparse.ArgumentParser(
@@ -31,13 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--pool", help="folder of another concept pool (default: the dataset's own)")
+    first.add_argument("--labels-only", action="store_true", help=LABELS_ONLY)
     own, rest = first.parse_known_args(argv)
 
     from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
 
     def make() -> tuple[BuildSettings, dict[str, Any]]:
         settings = settings_of(own.dataset, [*rest, *(["--pool.path", own.pool] if own.pool else [])])
-        return settings, relabel(own.dataset, settings, runner(settings))
+        return settings, relabel(own.dataset, settings, runner(settings), own.labels_only)
 
     return outcome("relabel.py", make)
 

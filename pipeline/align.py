@@ -93,33 +93,34 @@ class Aligner:
         if not regions:
             return []
         counts = [len(r) for r in regions]
-        together = F.normalize(
-            torch.cat([r.to(self._concepts.device, torch.float32) for r in regions]), dim=1
-        )
+        moved = [r.to(self._concepts.device, torch.float32) for r in regions]
+        together = F.normalize(torch.cat(moved) if len(moved) > 1 else moved[0], dim=1)
         k = max(2, self.settings.top_k)
         backgrounds: Sequence[np.ndarray | None] = [None] * len(images)
         if self.settings.policy == "corpus":
             ids, probs, backgrounds = self._classified(together, images, counts, k)
         else:
             logits = together @ self._concepts.T / self.settings.tau
-            logits = logits + self._policy(images, logits.shape[1]).repeat_interleave(
-                torch.tensor(counts, device=logits.device), dim=0
-            )
+            added = self._policy(images, logits.shape[1])
+            if len(images) > 1:
+                added = added.repeat_interleave(torch.tensor(counts, device=logits.device), dim=0)
+            logits = logits + added
             ids, probs = top_of(logits.softmax(dim=1), k)
         parts = zip(ids.cpu().split(counts), probs.cpu().split(counts), images, backgrounds, strict=True)
         return [self._alignment(i.numpy(), p.numpy(), image, b) for i, p, image, b in parts]
 
     def _policy(self, images: Sequence[Image], n_concepts: int) -> torch.Tensor:
         """float32 [images, C], what the label policy adds to the logits of an image's regions."""
-        device, policy = self._concepts.device, self.settings.policy
-        added = torch.zeros(len(images), n_concepts, device=device)
+        policy = self.settings.policy
+        added = np.zeros((len(images), n_concepts), np.float32)
         for row, image in zip(added, images, strict=True):
             ids = list(image.mentioned)
             if policy == "blend":
                 row[ids] = self.settings.blend_bonus
             elif policy == "caption" and ids:
-                row.fill_(float("-inf"))[ids] = 0.0
-        return added
+                row.fill(-np.inf)
+                row[ids] = 0.0
+        return torch.from_numpy(added).to(self._concepts.device)
 
     def _classified(
         self, regions: torch.Tensor, images: Sequence[Image], counts: list[int], k: int

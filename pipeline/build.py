@@ -19,6 +19,7 @@ from pipeline.dataset.claim import Refused
 from pipeline.dataset.finish import finish, parts_to_do
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Plan
+from pipeline.duplicates import find
 from pipeline.progress import Incomplete
 from pipeline.runner import Runner, embed, run_parts
 from pipeline.settings import BuildSettings
@@ -56,6 +57,7 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     layout = Layout(storage.location(settings.out, "out", write=True))
     source = sources.load(settings.source)
     source.check()
+    find.check(settings.duplicates)
     components = fingerprint.components(settings, source)
     with claim.held(layout) as token:
         claim.settle(layout, components, settings)

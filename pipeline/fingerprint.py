@@ -18,6 +18,7 @@ import world
 from concept_pool.pool import ConceptPool
 from pipeline.block_list import BlockList
 from pipeline.dataset.layout import FORMAT_VERSION
+from pipeline.duplicates import held_out
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ CODE = (
     (concept_pool, ("",)),
     (world, ("",)),
     (pipeline, (
-        "sources", "localizers", "teachers", "networks", "stages", "corpus", "align.py", "scores.py", "images.py",
+        "sources", "localizers", "teachers", "networks", "stages", "corpus", "duplicates", "align.py", "scores.py",
+        "images.py", "language.py",
         "orientation.py", "ranking.py", "coco.py", "rejects.py", "mentions.py", "block_list.py", "filters.py",
-        "planning.py", "refine.py",
+        "planning.py", "repeats.py", "refine.py",
         "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     )),
 )  # fmt: skip
@@ -66,6 +68,9 @@ def components(settings: BuildSettings, source: Source) -> dict[str, Any]:
         values.pop(key)
     values["source"] = {k: values["source"][k] for k in SOURCE_KEYS}
     values["source"]["block_list"] = BlockList.of_setting(settings.source.block_list).identity()
+    values["duplicates"]["held_out"] = held_out.identity(settings.duplicates.held_out)
+    if settings.duplicates.needs("near"):
+        values["duplicates"]["imagehash"] = _version("imagehash")
     for key in POOL_FILES:  # files count by content
         path = values["pool"][key]
         values["pool"][key] = storage.sha256(storage.absolute(path)) if path else None

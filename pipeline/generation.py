@@ -12,7 +12,7 @@ from pipeline import fingerprint
 from pipeline.dataset import claim
 from pipeline.dataset.finish import finish, parts_to_do
 from pipeline.dataset.layout import Layout
-from pipeline.dataset.plan import Parts, Plan
+from pipeline.dataset.plan import Parts, Plan, other_files
 from pipeline.runner import Runner, run_parts
 from pipeline.settings import BuildSettings
 
@@ -63,6 +63,7 @@ def copied_plan(source: Layout, layout: Layout, runner: Runner) -> Plan:
     units = range(plan.units.num_rows)
     pairs = [(source.unit_index(unit), layout.unit_index(unit)) for unit in units]
     pairs += [(source.units, layout.units), (source.parts, layout.parts)]
+    pairs += [(url, layout.file(url.removeprefix(source.url + "/"))) for url in other_files(source)]
     for _ in runner.map(copy_file, pairs):
         pass
     copy_file((source.plan, layout.plan))

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 import storage
 from concept_pool.count import Counts
+from pipeline import repeats
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import ROW_GROUP, DamagedPlan, Parts, Plan
@@ -75,10 +76,15 @@ def make_plan(settings: BuildSettings, source: Source, layout: Layout, run: Map)
         pass
     except DamagedPlan as e:
         log.warning("%s; the plan is made anew", e)
+        repeats.forget(layout, len(source.units()))
     units = source.units()
     found = _index(settings, layout, units, run)
     if not source.unique_keys:
         found = _mark_duplicates(settings, layout, found, run)
+    if settings.duplicates.on or settings.filters.number("max_repeats"):
+        changed = repeats.mark(settings, layout, [record.n_rows for record in found], run)
+        replaced = {record.unit: Indexed.of(record) for record in changed}
+        found = [replaced.get(record.unit, record) for record in found]
     if not any(record.n_rows for record in found):
         raise ValueError("source: it holds no samples")
     plan = Plan.write(layout, _units_table(units, found), _parts_table(found))
@@ -124,6 +130,7 @@ def heal_units(
             index.mark_unit(settings, plan.layout, r.unit, marks[r.unit]) if r.unit in marks else r
             for r in again
         ]
+    again = [repeats.mark_again(settings, plan.layout, record.unit) or record for record in again]
     for record in again:
         if record.index_sha256 != wanted[record.unit]:
             for url, data in kept.items():

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pipeline.filters import REASONS
+from pipeline import filters
+from pipeline.duplicates import settings as duplicates
 from pipeline.images import BadSample
 
 T = TypeVar("T")
@@ -14,7 +15,7 @@ R = TypeVar("R")
 
 DETAIL_LENGTH = 300
 #: Reasons that somebody asked for; `reject_budget` does not count them.
-WANTED = frozenset({"removed", "blocked", *REASONS})
+WANTED = frozenset({"removed", "blocked", *filters.REASONS, *duplicates.REASONS})
 
 
 @dataclass

@@ -19,7 +19,7 @@ import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
 from pipeline import fingerprint, generation, teachers
-from pipeline.dataset import Dataset, check_format, claim, concepts
+from pipeline.dataset import Dataset, check_format, claim, concepts, images
 from pipeline.dataset.finish import missing_parts
 from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
 from pipeline.dataset.plan import Parts, Plan
@@ -45,16 +45,20 @@ class NotRelabelable(ValueError):
     """The dataset holds no region embeddings, is not complete, or the change asked for needs its images."""
 
 
-def relabel(dataset: str, settings: BuildSettings, runner: Runner) -> dict[str, Any]:
+def relabel(
+    dataset: str, settings: BuildSettings, runner: Runner, labels_only: bool = False
+) -> dict[str, Any]:
     """Writes the dataset at `dataset` to `settings.out` with new labels; returns the summary of the new one.
 
     settings: the dataset's own with another `out` and, as wished, another `align`, `pool.path`, `pool.templates`,
-    `pool.ensemble`. Which names a caption mentions stays as the dataset's build parsed it. Raises NotRelabelable, Refused,
-    Incomplete.
+    `pool.ensemble`. Which names a caption mentions stays as the dataset's build parsed it. labels_only: writes labels
+    alone; the images stay where they are (`pipeline/dataset/images.py`). Raises NotRelabelable, Refused, Incomplete.
     """
-    from pipeline.stages import RELABEL
+    from pipeline.stages import RELABEL, RELABEL_LABELS
 
-    return derive(dataset, settings, RELABEL, runner)
+    return derive(
+        dataset, settings, RELABEL_LABELS if labels_only else RELABEL, runner, labels_only=labels_only
+    )
 
 
 def derive(
@@ -64,11 +68,12 @@ def derive(
     runner: Runner,
     name: str = "relabel",
     options: Any = None,
+    labels_only: bool = False,
 ) -> dict[str, Any]:
     """A dataset with the plan of another one, its parts sent through `stages`; returns its summary.
 
     name, options: which stages these are and what they were given; both are in the fingerprint (options as JSON, by its
-    `identity()` where it has one).
+    `identity()` where it has one). labels_only: that the last of them writes no images.
     """
     source = Layout(storage.location(dataset, "dataset"))
     layout = Layout(storage.location(settings.out, "out", write=True))
@@ -78,6 +83,7 @@ def derive(
         if not settings.pool.path
         else storage.absolute(settings.pool.path)
     )
+    place = images.link(source, layout) if labels_only else None
     said = options.identity() if hasattr(options, "identity") else options
     components = {
         "format_version": FORMAT_VERSION,
@@ -93,7 +99,13 @@ def derive(
         "threads": settings.threads,
         "code": fingerprint.code_hash(),
         "libraries": fingerprint.libraries(),
+        **({"images": place.identity()} if place else {}),
     }
+
+    def plan_of(layout: Layout) -> Plan:
+        if place:
+            images.write(layout, place)
+        return generation.copied_plan(source, layout, runner)
 
     def before(job: Job, parts: Parts) -> None:
         if settings.align.policy == "corpus":
@@ -108,7 +120,7 @@ def derive(
         stages,
         runner,
         options,
-        lambda layout: generation.copied_plan(source, layout, runner),
+        plan_of,
         lambda layout: _copied_pool(source, layout, settings, was, pool, runner),
         before,
     )

@@ -34,6 +34,10 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
     source = opened.layout
     if storage.location(settings.out, "out", write=True) == source.url:
         raise ValueError("out: a removal needs a folder of its own, beside the dataset")
+    if opened.images:
+        raise ValueError(
+            f"{source.url} holds labels alone: remove from {opened.images.url}, where its images are, and label that anew"
+        )
     plan = Plan.read(source)
     if missing := missing_parts(plan, runner.map):
         raise ValueError(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")

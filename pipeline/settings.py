@@ -7,6 +7,7 @@ from typing import Literal
 
 from concept_pool.settings import PoolSettings
 from pipeline.corpus.settings import CorpusSettings
+from pipeline.duplicates.settings import DuplicateSettings
 from pipeline.filters import FilterSettings
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.sources.settings import SourceSettings
@@ -110,6 +111,7 @@ class BuildSettings:
     source: SourceSettings = field(default_factory=SourceSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
     filters: FilterSettings = field(default_factory=FilterSettings)
+    duplicates: DuplicateSettings = field(default_factory=DuplicateSettings)
     localizer: LocalizerSettings = field(default_factory=LocalizerSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     align: AlignSettings = field(default_factory=AlignSettings)

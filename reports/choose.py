@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import storage
 from pipeline.dataset import Dataset, Sample, ShardRow
-from pipeline.dataset.random_access import ShardIndex, parse_index
+from pipeline.dataset.random_access import ShardIndex, ordinal_of, parse_index
 
 
 def spread(shards: Sequence[ShardRow], n: int) -> list[tuple[ShardRow, int]]:
@@ -54,10 +54,14 @@ def _range(shard: ShardRow, index: ShardIndex, first: int, stop: int) -> Iterato
     """Samples first .. stop - 1 of a shard, which lie side by side in it."""
     start = int(index.offsets[first].min())
     data = storage.read_bytes(shard.url, start, int(index.offsets[stop - 1].max()))
+    images = _index(shard.images) if shard.images else None
     for position in range(first, stop):
         spans = (index.offsets[position].reshape(3, 2) - start).tolist()
         image, meta, arrays = (data[a:b] for a, b in spans)
         key = index.keys[position].decode("ascii")
+        if shard.images and images:
+            first_byte, end = images.offsets[ordinal_of(images, key, shard.images)][:2].tolist()
+            image = storage.read_bytes(shard.images.url, first_byte, end)
         yield Sample.parse(key, {"image": image, "json": meta, "npz": arrays})
 
 

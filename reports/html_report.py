@@ -17,7 +17,9 @@ import yaml
 from pipeline.dataset import Dataset
 from pipeline.images import BadSample
 from pipeline.scores import REASONS
+from reports import against as comparison
 from reports import histograms, issues
+from reports.against import Against
 from reports.books import Books, open_books
 from reports.choose import plain, read
 from reports.concept_rows import concept_rows, crops, surest
@@ -32,12 +34,18 @@ from reports.settings import ReportSettings
 MAX_BYTES = 15_000_000
 
 
-def html_report(dataset: Dataset, settings: ReportSettings | None = None) -> str:
-    """The page, at most `MAX_BYTES` long: fewer crops and samples where all would take more."""
+def html_report(
+    dataset: Dataset, settings: ReportSettings | None = None, before: Dataset | None = None
+) -> str:
+    """The page, at most `MAX_BYTES` long: fewer crops and samples where all would take more.
+
+    before: a dataset to compare with; a section says what changed since.
+    """
     settings = settings or ReportSettings()
     books, looked = open_books(dataset), look(dataset, settings.shards, settings.samples)
+    against = comparison.compare(dataset, looked, before) if before else None
     while True:
-        page = render(document(dataset, settings, books, looked))
+        page = render(document(dataset, settings, books, looked, against))
         if len(page.encode()) <= MAX_BYTES or settings.shown == 1:
             return page
         settings = replace(
@@ -48,23 +56,28 @@ def html_report(dataset: Dataset, settings: ReportSettings | None = None) -> str
         )
 
 
-def document(dataset: Dataset, settings: ReportSettings, books: Books, looked: Look) -> dict[str, Any]:
+def document(
+    dataset: Dataset, settings: ReportSettings, books: Books, looked: Look, against: Against | None = None
+) -> dict[str, Any]:
     """All that the page shows, as JSON values."""
     names = dataset.pool.names
     found = issues.find(books, looked, names)
     ends = extremes(looked.seen)
     sure = surest(looked.seen, settings.crops)
-    samples = _shown(looked.seen, settings.shown, found, ends)
+    samples = _shown(looked.seen, settings.shown, found, ends, against.shown() if against else [])
     cut = crops(dataset, [s for pair in sure.values() for side in pair for s in side])
     place = {s.key: i for i, s in enumerate(samples)}
     wanted = {(s.seen.key, s.region) for issue in found for s in issue.shown}
+    concepts = concept_rows(dataset, books, settings.concepts)
     return {
         "head": head(dataset, books),
+        "against": comparison.section(against, dataset, books, place) if against else None,
         "rule": looked.rule,
         "reasons": reasons(looked.seen),
         "issues": [_issue(issue, place) for issue in found],
         "histograms": [asdict(h) for h in histograms.all_of(looked.seen)],
-        "concepts": concept_rows(dataset, books, settings.concepts),
+        "concepts": concepts,
+        "names": _other_names(names, {c["id"] for c in concepts}, samples),
         "n_concepts": len(names),
         "crops": {
             str(concept): [
@@ -109,12 +122,23 @@ def head(dataset: Dataset, books: Books) -> dict[str, Any]:
 
 
 def _shown(
-    seen: Sequence[Seen], n: int, found: Sequence[Issue], ends: Sequence[tuple[str, list[Seen]]]
+    seen: Sequence[Seen],
+    n: int,
+    found: Sequence[Issue],
+    ends: Sequence[tuple[str, list[Seen]]],
+    changed: Sequence[Seen],
 ) -> list[Seen]:
-    """The samples of the page: the first `n` by key, then those that issues and extremes show, each once."""
+    """The samples of the page: the first `n` by key, then those that other sections show, each once."""
     extra = [shown.seen for issue in found for shown in issue.shown] + [s for _, some in ends for s in some]
+    extra += changed
     listed = sorted(seen, key=lambda s: s.key)[:n]
     return list({s.key: s for s in [*listed, *extra]}.values())
+
+
+def _other_names(names: Sequence[str], listed: set[int], samples: Sequence[Seen]) -> dict[str, str]:
+    """Concept id -> name, of the labels of these samples that the table of concepts does not list."""
+    labels = {int(label) for s in samples for label in s.labels}
+    return {str(c): names[c] for c in sorted(labels - listed)}
 
 
 def _issue(issue: Issue, place: dict[str, int]) -> dict[str, Any]:

@@ -95,12 +95,12 @@ def _seen(shard: ShardRow, n: int, n_concepts: int) -> Iterator[Seen]:
         yield seen_of(sample, (shard, position), n_concepts)
 
 
-def seen_of(sample: Sample, place: tuple[ShardRow, int], n_concepts: int) -> Seen:
-    """What the report keeps of a sample."""
+def seen_of(sample: Sample, place: tuple[ShardRow, int], n_concepts: int, decoded: bool = True) -> Seen:
+    """What the report keeps of a sample. decoded: False leaves out what the image looks like."""
     meta, arrays = sample.meta, sample.arrays
     top = arrays["topk_probs"].astype(np.float32)
     try:
-        looks = difference_hash(shrunk(sample.image, 64))
+        looks = difference_hash(shrunk(sample.image, 64)) if decoded else None
     except BadSample:
         looks = None
     return Seen(

@@ -24,6 +24,7 @@ def render(document: dict[str, Any]) -> str:
         trim_blocks=True,
     )
     environment.filters["count"] = lambda n: f"{n:,}".replace(",", "\u202f")
+    environment.filters["change"] = lambda n: f"{n:+,}".replace(",", "\u202f").replace("-", "−") if n else "0"
     environment.filters["percent"] = lambda share: f"{100 * share:.{1 if share < 0.1 else 0}f} %"
     template = environment.get_template("report.html.j2")
     return template.render(d=document, policy=POLICY, data=safe_json(document))

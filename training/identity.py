@@ -14,7 +14,7 @@ FREE = frozenset(
         # Whose dataset it is, its fingerprint says (`Loader.load_state_dict`); the folder may move.
         *(
             f"data.{k}"
-            for k in ("dataset", "workers", "prefetch", "buffer_dir", "buffer_gib", "cache_images")
+            for k in ("dataset", "images", "workers", "prefetch", "buffer_dir", "buffer_gib", "cache_images")
         ),
         "data.bad_budget",
         *(

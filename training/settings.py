@@ -16,6 +16,7 @@ class DataSettings:
 
     Attributes:
         dataset: folder or URL of a built dataset
+        images: where the images of a label-only dataset lie now; none: where it says itself
         subset: share of the samples, above 0 to 1, by a hash of their keys; a smaller subset lies inside a larger one
         batch_images: images an optimiser step, over all ranks and accumulation steps
         workers: loader processes a rank; 0: the training process loads
@@ -28,6 +29,7 @@ class DataSettings:
     """
 
     dataset: str = ""
+    images: str | None = None
     subset: float = 1.0
     batch_images: int = 96
     workers: int = 2

@@ -37,7 +37,7 @@ def train(
     """
     if not settings.data.dataset:
         raise ValueError("data.dataset: is empty; give the folder of a built dataset")
-    dataset = Dataset.open(settings.data.dataset)
+    dataset = Dataset.open(settings.data.dataset, settings.data.images)
     out = storage.local_folder(settings.run.out, "run.out")
     settings = replace(settings, run=replace(settings.run, out=out))
     if settings.run.threads:

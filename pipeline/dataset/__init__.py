@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import storage
+from pipeline.dataset import columns as columns_of
 from pipeline.dataset import concepts, manifest
+from pipeline.dataset.images import images_of
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.manifest import ShardRow
 from pipeline.dataset.sample import Sample
-from pipeline.dataset.shards import samples_of
+from pipeline.dataset.shards import joined, samples_of
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,8 @@ class Dataset:
     """A dataset, opened once and handed down.
 
     settings: those it was made with, as a document. shards: the committed ones with at least one sample, by name.
-    pool_hash, fingerprint: what all of them were made with.
+    pool_hash, fingerprint: what all of them were made with. images: the dataset that has the images, where this one
+    holds labels alone; samples are joined to them by part and key.
     """
 
     layout: Layout
@@ -40,40 +43,33 @@ class Dataset:
     shards: tuple[ShardRow, ...]
     pool_hash: str
     fingerprint: str
+    images: Layout | None = None
 
     @staticmethod
-    def open(url: str) -> Dataset:
+    def open(url: str, images: str | None = None) -> Dataset:
         """Reads settings and manifest; no shard is touched.
 
+        images: where the images of a label-only dataset lie now, if not where it says (`images.json`).
+
         Raises FileNotFoundError where there is no dataset or nothing is committed yet, ValueError for one of another
-        format version, for a damaged file, and for shards of different pools or settings: their labels would not mean
-        the same.
+        format version, for a damaged file, for images that moved or changed, and for shards of different pools or
+        settings: their labels would not mean the same.
         """
         layout = Layout(storage.absolute(url))
-        check_format(layout)
+        place = images_of(layout, check_format(layout), images)
         rows = manifest.rows_of(layout).to_pylist()
         if not rows:
             raise FileNotFoundError(f"{layout.url} holds no manifest: no shard of it is committed yet")
         for field in ("pool", "fingerprint"):
             _check_one(layout.url, field, rows)
-        shards = [
-            ShardRow(
-                row["shard"],
-                row["part"],
-                layout.shard(row["part"]),
-                row["sha256"],
-                row["n_bytes"],
-                row["n_samples"],
-                layout.index(row["part"]),
-                row["index_sha256"],
-            )
-            for row in rows
-            if row["n_samples"]
-        ]
+        others = _shards(place, manifest.rows_of(place).to_pylist()) if place else []
+        of_part = {shard.part: shard for shard in others}
+        shards = _shards(layout, rows, of_part if place else None)
         shards.sort(key=lambda s: s.name)
         if len({s.name for s in shards}) != len(shards):
             raise ValueError(f"{layout.url}: the manifest names a shard twice")
-        return Dataset(layout, _settings(layout), tuple(shards), rows[0]["pool"], rows[0]["fingerprint"])
+        own = rows[0]
+        return Dataset(layout, _settings(layout), tuple(shards), own["pool"], own["fingerprint"], place)
 
     @property
     def url(self) -> str:
@@ -104,19 +100,69 @@ class Dataset:
         """The text embeddings of the pool's classes: float32 [C, D], on the CPU."""
         return concepts.load_embeddings(self.layout)
 
-    def read(self, shard: ShardRow) -> Iterator[Sample]:
-        """The samples of one shard, in order. Raises ValueError if its bytes are not those that were committed."""
-        import hashlib
+    @cached_property
+    def attachments(self) -> list[str]:
+        """The namespaces of the columns that users attached."""
+        return columns_of.names(self.layout)
 
-        data = storage.read_bytes(shard.url)
-        if hashlib.sha256(data).hexdigest() != shard.sha256:
-            raise ValueError(f"{shard.name} is damaged: its sha256 is not the manifest's")
-        return samples_of(data)
+    def read(self, shard: ShardRow, columns: Sequence[str] = ()) -> Iterator[Sample]:
+        """The samples of one shard, in order. columns: namespaces of attached columns that they shall carry.
 
-    def samples(self) -> Iterator[Sample]:
-        """Every sample, in order."""
+        Raises ValueError if bytes are not those that were committed, and for columns that are not there.
+        """
+        data = _checked(shard)
+        attached = [columns_of.read(self.layout, name, self.fingerprint) for name in columns]
+        rows = {a.name: a.of_part(self.layout, shard.part) for a in attached}
+        if shard.images is None:
+            samples = samples_of(data)
+        else:
+            samples = (Sample.parse(*sample) for sample in joined(data, _checked(shard.images)))
+        if not columns:
+            return samples
+        return (replace(s, columns={name: of.get(s.key, {}) for name, of in rows.items()}) for s in samples)
+
+    def samples(self, columns: Sequence[str] = ()) -> Iterator[Sample]:
+        """Every sample, in order, with the attached columns of these namespaces."""
         for shard in self.shards:
-            yield from self.read(shard)
+            yield from self.read(shard, columns)
+
+
+def _shards(
+    layout: Layout, rows: list[dict[str, Any]], images: dict[str, ShardRow] | None = None
+) -> list[ShardRow]:
+    """The shards of manifest rows. images: those with the images, by part. Raises ValueError where one is missing."""
+    found = []
+    for row in rows:
+        part = row["part"]
+        if not row["n_samples"]:
+            continue
+        if images is not None and part not in images:
+            raise ValueError(
+                f"{layout.url} holds labels alone, and the dataset of its images has no shard {part}"
+            )
+        found.append(
+            ShardRow(
+                row["shard"],
+                part,
+                layout.shard(part),
+                row["sha256"],
+                row["n_bytes"],
+                row["n_samples"],
+                layout.index(part),
+                row["index_sha256"],
+                images[part] if images is not None else None,
+            )
+        )
+    return found
+
+
+def _checked(shard: ShardRow) -> bytes:
+    import hashlib
+
+    data = storage.read_bytes(shard.url)
+    if hashlib.sha256(data).hexdigest() != shard.sha256:
+        raise ValueError(f"{shard.name} is damaged: its sha256 is not the manifest's")
+    return data
 
 
 def check_format(layout: Layout) -> dict[str, Any]:

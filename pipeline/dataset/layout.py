@@ -20,17 +20,20 @@ FOLDERS = (
     "plan/units",
     "plan/index",
     "plan/counts",
+    "plan/hashes",
     "corpus",
 )
 POOL_FILES = ("concepts.parquet", "rejected.parquet", "pool.json", "text_embeddings.safetensors")
 _PART = r"\d{6,}-[0-9a-f]{12}"
 _OURS = re.compile(
     rf"""shards/{_PART}\.tar | index/{_PART}\.parquet | manifest/{_PART}\.json
-    | plan/(units|parts|duplicates)\.parquet | plan/plan\.json | plan/units/\d+\.json
+    | plan/(units|parts|frequent)\.parquet | plan/plan\.json | plan/units/\d+\.json
     | plan/index/\d+\.parquet | plan/counts/(\d+|merged-\d+-\d+)\.parquet
+    | plan/hashes/(\d+|first-\d+)\.parquet
     | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.(safetensors|json))
     | corpus/({_PART}|state)\.safetensors
-    | (manifest|rejects)\.parquet | fingerprint\.json | summary\.json | settings\.yaml""",
+    | (manifest|rejects|duplicates)\.parquet | fingerprint\.json | summary\.json | settings\.yaml | images\.json
+    | columns/[a-z0-9][a-z0-9_-]*/(({_PART}|files)\.parquet|attachment\.json)""",
     re.VERBOSE,
 )
 
@@ -80,6 +83,24 @@ class Layout:
 
     def merged_counts(self, level: int, group: int) -> str:
         return self.file(f"plan/counts/merged-{level}-{group}.parquet")
+
+    def unit_hashes(self, unit: int) -> str:
+        """The hashes of a unit's images, where duplicates are looked for."""
+        return self.file(f"plan/hashes/{unit:06d}.parquet")
+
+    def first_hashes(self, share: int) -> str:
+        """Perceptual hashes of a share, each with the first sample that has it."""
+        return self.file(f"plan/hashes/first-{share:04d}.parquet")
+
+    @property
+    def duplicates(self) -> str:
+        """Who is whose duplicate; where duplicates were looked for."""
+        return self.file("duplicates.parquet")
+
+    @property
+    def frequent(self) -> str:
+        """Captions that too many samples have; where `filters.max_repeats` is a rule."""
+        return self.file("plan/frequent.parquet")
 
     def regions(self, part: str) -> str:
         """What the corpus pass reads of a part; there while it runs."""
@@ -134,6 +155,19 @@ class Layout:
     @property
     def settings(self) -> str:
         return self.file("settings.yaml")
+
+    def columns(self, name: str, part: str) -> str:
+        """A user's columns of a part's samples; `part` may be "files": what files there are."""
+        return self.file(f"columns/{name}/{part}.parquet")
+
+    def attachment(self, name: str) -> str:
+        """What a user's columns are; makes them exist."""
+        return self.file(f"columns/{name}/attachment.json")
+
+    @property
+    def images(self) -> str:
+        """Where the images lie, of a dataset that holds labels alone."""
+        return self.file("images.json")
 
     @property
     def summary(self) -> str:

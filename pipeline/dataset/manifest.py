@@ -23,7 +23,8 @@ class ShardRow:
     """One committed shard of a dataset.
 
     name: its file; part: that it was made of; url: where it lies; sha256, n_bytes: of the file; n_samples: in it;
-    index_url, index_sha256: of the file that says where its members lie.
+    index_url, index_sha256: of the file that says where its members lie. images: the shard of another dataset that has
+    the images of its samples, where it holds labels alone.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ShardRow:
     n_samples: int
     index_url: str
     index_sha256: str
+    images: ShardRow | None = None
 
 
 def write_row(layout: Layout, row: dict[str, Any]) -> None:

@@ -1,16 +1,18 @@
-"""The .npz member of a sample -> arrays, many times faster than `np.load`, and more careful.
+"""The .npz member of a sample: written as `np.savez` does it, read more carefully than `np.load`; both many times faster.
 
-`np.load` builds the whole bookkeeping of a zip archive and parses each array's header as Python source. Our archives
-hold plain stored members, so their directory is read directly, and a dataset has few distinct headers, so each is
-parsed once. What `np.savez` never writes is refused: a compressed member of some kilobytes may unfold to gigabytes, and
-a header may claim any size.
+`np.savez` and `np.load` build the whole bookkeeping of a zip archive, and make and parse each array's header as Python
+source. Our archives hold plain stored members, so their directory is read and written directly, and a dataset has few
+distinct headers, so each is made and parsed once. What `np.savez` never writes is refused: a compressed member of some
+kilobytes may unfold to gigabytes, and a header may claim any size.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +29,60 @@ _LOCAL = struct.Struct("<4s22xHH")
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=][biuf]\d{1,2})', 'fortran_order': False, 'shape': \(((?:\d+, ?)*\d*)\), \} *\n?"
 )
+#: What `zipfile` writes for a member of a size it was not told: version, flags, method, time and date of 1980-01-01.
+_WRITTEN = struct.pack("<HHHHH", 45, 0, 0, 0, 33)
+#: Before the name in a local header: CRC, sizes that the 64-bit field holds, lengths of name and field.
+_LOCAL_TAIL = struct.Struct("<IIIHH")
+_WIDE = struct.Struct("<HHQQ")
+#: A directory entry after `_WRITTEN`: CRC, stored bytes, bytes, name, extra, comment, disk, kinds, header's offset.
+_ENTRY_TAIL = struct.Struct("<IIIHHHHHII")
+_UNIX, _RIGHTS = 0x031E, 0o600 << 16
+#: Sizes from which a zip archive needs fields that we do not write.
+_TOO_MUCH = 1 << 31
+
+
+def write_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of `np.savez(**arrays)`: uncompressed, no time of its own. Arrays of numbers; names in ASCII.
+
+    Raises ValueError for arrays of objects and for 2 GiB or more.
+    """
+    pieces: list[bytes] = []
+    directory: list[bytes] = []
+    at = 0
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        fortran = array.flags.fnc
+        data = array.tobytes("F" if fortran else "C")
+        head = _header_of(array.dtype, array.shape, fortran)
+        file, n = f"{name}.npy".encode("ascii"), len(head) + len(data)
+        crc = zlib.crc32(data, zlib.crc32(head))
+        local = (
+            b"PK\x03\x04" + _WRITTEN + _LOCAL_TAIL.pack(crc, 0xFFFFFFFF, 0xFFFFFFFF, len(file), _WIDE.size)
+        )
+        pieces += (local, file, _WIDE.pack(1, 16, n, n), head, data)
+        directory += (
+            b"PK\x01\x02\x2d\x03"
+            + _WRITTEN
+            + _ENTRY_TAIL.pack(crc, n, n, len(file), 0, 0, 0, 0, _RIGHTS, at),
+            file,
+        )
+        at += len(local) + len(file) + _WIDE.size + n
+        if at >= _TOO_MUCH:
+            raise ValueError(f"arrays of {at} bytes are too many for one sample")
+    size = sum(map(len, directory))
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, len(arrays), len(arrays), size, at, 0)
+    return b"".join([*pieces, *directory, end])
+
+
+@lru_cache(maxsize=4096)
+def _header_of(dtype: np.dtype, shape: tuple[int, ...], fortran: bool) -> bytes:
+    """The header of an array in a .npy file, as NumPy writes it."""
+    if dtype.hasobject:
+        raise ValueError("an array of objects")
+    sink = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": fortran, "shape": shape}
+    np.lib.format.write_array_header_1_0(sink, described)
+    return sink.getvalue()
 
 
 def read_npz(

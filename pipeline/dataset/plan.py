@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -117,34 +117,54 @@ class Plan:
             with storage.atomic_write(url) as file:
                 pq.write_table(table, file, row_group_size=ROW_GROUP)
             sha256[name] = storage.sha256(url)
+        for name, url in _optional(layout):
+            if storage.exists(url):
+                sha256[name] = storage.sha256(url)
         storage.write_bytes(layout.plan, json.dumps(sha256, indent=1).encode())
         return Plan(layout, units, Parts(parts))
 
     @staticmethod
     def read(layout: Layout) -> Plan:
         """The plan written before. Raises FileNotFoundError where there is none, DamagedPlan if a file is another."""
+        units, parts, *others = _files(layout)
         tables = []
-        for (url, expected), schema in zip(_files(layout), (records.UNITS, records.PARTS), strict=True):
+        for (url, expected), schema in ((units, records.UNITS), (parts, records.PARTS)):
             tables.append(_table(url, expected).cast(schema))
+        _check(others)
         return Plan(layout, tables[0], Parts(tables[1]))
 
     @staticmethod
     def check(layout: Layout) -> None:
         """Raises as `read` does, and holds nothing in memory."""
-        for url, expected in _files(layout):
-            try:
-                found = storage.sha256(url)
-            except FileNotFoundError as e:
-                raise DamagedPlan(f"missing: {_short(url)}") from e
-            if found != expected:
-                raise DamagedPlan(f"damaged: {_short(url)}: its sha256 is not the one that was planned")
+        _check(_files(layout))
+
+
+def _check(files: Iterable[tuple[str, str]]) -> None:
+    for url, expected in files:
+        try:
+            found = storage.sha256(url)
+        except FileNotFoundError as e:
+            raise DamagedPlan(f"missing: {_short(url)}") from e
+        if found != expected:
+            raise DamagedPlan(f"damaged: {_short(url)}: its sha256 is not the one that was planned")
+
+
+def _optional(layout: Layout) -> list[tuple[str, str]]:
+    """Tables that some plans were made by."""
+    return [("frequent", layout.frequent), ("duplicates", layout.duplicates)]
+
+
+def other_files(layout: Layout) -> list[str]:
+    """The URLs of the tables that plan.json names beside units and parts."""
+    return [url for url, _ in _files(layout)[2:]]
 
 
 def _files(layout: Layout) -> list[tuple[str, str]]:
-    """The URL and the sha256 of both tables, by plan.json."""
+    """The URL and the sha256 of units, parts and every optional table that is listed, by plan.json."""
     try:
         sha256 = json.loads(storage.read_bytes(layout.plan))
-        return [(layout.units, sha256["units"]), (layout.parts, sha256["parts"])]
+        others = [(url, sha256[name]) for name, url in _optional(layout) if name in sha256]
+        return [(layout.units, sha256["units"]), (layout.parts, sha256["parts"]), *others]
     except (ValueError, KeyError, TypeError) as e:
         raise DamagedPlan(f"damaged: plan/plan.json: {type(e).__name__}: {str(e)[:200]}") from e
 

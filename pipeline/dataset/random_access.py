@@ -44,12 +44,18 @@ class ShardIndex:
 class Shards:
     """Reads samples by (shard, ordinal). Safe to copy into loader processes: files are opened where they are used.
 
-    folder: for fetched shards and indices of a remote dataset. max_open: files that are open at once.
+    Of a label-only dataset the image comes from the shard that has it, found by key in that one's index.
+
+    folder: for fetched shards and indices of a remote dataset. max_open: files that are open at once, twice as many where
+    images lie in shards of their own.
     """
 
     def __init__(self, rows: tuple[ShardRow, ...], folder: str, buffer_bytes: int, max_open: int):
         self.rows = rows
-        self.remote = bool(rows) and not storage.is_local(rows[0].url)
+        self._remote = bool(rows) and not storage.is_local(rows[0].url)
+        images = tuple(row.images for row in rows if row.images is not None)
+        self._images = Shards(images, folder, buffer_bytes, max_open) if images else None
+        self.remote: bool = self._remote or (self._images is not None and self._images.remote)
         self._folder = folder
         self._buffer = Buffer(folder, buffer_bytes)
         self._max_open = max_open
@@ -71,11 +77,23 @@ class Shards:
     def read(self, shard: int, ordinal: int) -> tuple[str, memoryview, memoryview, memoryview]:
         """Key, image, .json and .npz of a sample: views of one buffer.
 
-        Raises BadSample `damaged_shard` if the shard ends before the sample does.
+        Raises BadSample `damaged_shard` if the shard ends before the sample does, ValueError where another shard should
+        have the image and does not.
         """
+        key, image, meta, arrays = self._read(shard, ordinal)
+        if self._images is not None:
+            ordinal = ordinal_of(self._images._opened(shard)[1], key, self._images.rows[shard])
+            image = self._images._read(shard, ordinal, image_only=True)[1]
+        return key, image, meta, arrays
+
+    def _read(
+        self, shard: int, ordinal: int, image_only: bool = False
+    ) -> tuple[str, memoryview, memoryview, memoryview]:
         _, index = self._opened(shard)
         key = index.keys[ordinal].decode("ascii")
         offsets = index.offsets[ordinal].tolist()
+        if image_only:
+            offsets = offsets[:2] + offsets[:1] * 4
         first = min(offsets)
         # Not bytes: decoders want to be able to write.
         data = np.empty(max(offsets) - first, np.uint8).data
@@ -102,16 +120,21 @@ class Shards:
 
     def fetch(self, shard: int) -> None:
         """Makes sure that a remote shard lies in the buffer."""
-        os.close(self._descriptor(self.rows[shard]))
+        if self._remote:
+            os.close(self._descriptor(self.rows[shard]))
+        if self._images is not None:
+            self._images.fetch(shard)
 
     def renew(self, shard: int) -> bool:
         """Opens a shard anew, once a process, because a sample of it looks damaged; of a remote one a copy that went bad
         is fetched again. Whether it did."""
+        if self._images is not None:
+            self._images.renew(shard)
         if shard in self._renewed:
             return False
         self._renewed.add(shard)
         self._close(shard)
-        if self.remote:
+        if self._remote:
             self._buffer.heal(self.rows[shard].sha256)
         return True
 
@@ -119,6 +142,8 @@ class Shards:
         """Closes the open files."""
         for shard in list(self._open):
             self._close(shard)
+        if self._images is not None:
+            self._images.close()
 
     def _close(self, shard: int) -> None:
         descriptor, _ = self._open.pop(shard, (None, None))
@@ -139,13 +164,13 @@ class Shards:
         return self._open[shard]
 
     def _descriptor(self, row: ShardRow) -> int:
-        if self.remote:
+        if self._remote:
             return self._buffer.open(row.url, row.sha256, row.n_bytes)
         return storage.retried(lambda: os.open(storage.absolute(row.url), os.O_RDONLY), row.url)
 
     def _load_index(self, row: ShardRow) -> ShardIndex:
         """Reads a shard's index, of a remote dataset by way of a copy. Raises ValueError if its bytes have changed."""
-        copy = os.path.join(self._folder, "indices", f"{row.index_sha256}.parquet") if self.remote else ""
+        copy = os.path.join(self._folder, "indices", f"{row.index_sha256}.parquet") if self._remote else ""
         if copy and (data := _local_bytes(copy)) is not None and _sha256(data) == row.index_sha256:
             return parse_index(data, row)
         data = storage.read_bytes(row.index_url)
@@ -154,6 +179,15 @@ class Shards:
         if copy:
             storage.write_bytes(copy, data)
         return parse_index(data, row)
+
+
+def ordinal_of(index: ShardIndex, key: str, row: ShardRow) -> int:
+    """Where in a shard the sample with this key lies. Raises ValueError where it does not."""
+    name = key.encode("ascii")
+    ordinal = int(np.searchsorted(index.keys, name))
+    if ordinal == len(index.keys) or index.keys[ordinal] != name:
+        raise ValueError(f"{row.url} lacks the image of sample {key}")
+    return ordinal
 
 
 def parse_index(data: bytes, row: ShardRow) -> ShardIndex:

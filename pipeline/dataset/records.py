@@ -133,6 +133,40 @@ REJECTS = pa.schema(
     ]
 )
 
+#: Who repeats whom, by rising (unit, row): where the plan has the sample that went (or that lost `caption`; "": the image
+#: is the reason). `reason` is that of the reject row. `distance` counts bits of perceptual hashes. `kept` is the source
+#: key of the sample that stays and `kept_key` its key, or the name on a held-out list and "".
+DUPLICATES = pa.schema(
+    [
+        _field("unit", pa.int32()),
+        _field("row", pa.int64()),
+        _field("source_key", pa.string()),
+        _field("key", pa.string()),
+        _field("reason", pa.string()),
+        _field("distance", pa.int32()),
+        _field("caption", pa.string()),
+        _field("kept", pa.string()),
+        _field("kept_key", pa.string()),
+    ]
+)
+
+#: The hashes of a unit's usable images, by row of its index: of the file's bytes, of the pixels ("" where nobody asked),
+#: perceptual ones of the image and its mirror image (0 where nobody asked). `held_out` is the name that the image has on
+#: a held-out list, `distance` how far it is from it. `captions` where pairs are compared.
+HASHES = pa.schema(
+    [
+        _field("row", pa.int64()),
+        _field("source_key", pa.string()),
+        _field("sha256", pa.binary()),
+        _field("pixels", pa.binary()),
+        _field("near", pa.uint64()),
+        _field("mirror", pa.uint64()),
+        _field("held_out", pa.string()),
+        _field("distance", pa.int32()),
+        _field("captions", _STRINGS),
+    ]
+)
+
 #: Where the members of a shard's samples lie in it, in tar order: byte offset and length of each.
 SHARD_INDEX = pa.schema(
     [
@@ -170,5 +204,9 @@ MANIFEST = pa.schema(
 
 def sample_key(source_key: str, image: bytes) -> str:
     """24 hex digits that name a sample by content: sha256 of its source key and of its image bytes. No dots."""
-    digest = hashlib.sha256(source_key.encode("utf-8") + b"\0" + hashlib.sha256(image).digest())
-    return digest.hexdigest()[:24]
+    return key_of(source_key, hashlib.sha256(image).digest())
+
+
+def key_of(source_key: str, sha256: bytes) -> str:
+    """The key of a sample, by the sha256 of its image bytes."""
+    return hashlib.sha256(source_key.encode("utf-8") + b"\0" + sha256).hexdigest()[:24]

@@ -28,22 +28,20 @@ class NotConserved(RuntimeError):
     """Samples read, written and rejected do not add up."""
 
 
-def pack(samples: Iterable[dict[str, Any]]) -> tuple[bytes, pa.Table]:
+def pack(samples: Iterable[dict[str, Any]], images: bool = True) -> tuple[bytes, pa.Table]:
     """Rows of `records.ANNOTATED` -> the bytes of a WebDataset tar and its `records.SHARD_INDEX`.
 
     The same rows always give the same bytes: samples are sorted by key and their three members are adjacent; mtime,
-    uid and gid are 0, mode is 0644.
+    uid and gid are 0, mode is 0644. images: False leaves the images out; their place in the index has no bytes.
     """
     buffer = io.BytesIO()
     index = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in sorted(samples, key=lambda s: s["key"]):
-            members = {
-                sample["extension"]: sample["image"],
-                "json": sample["meta"].encode(),
-                "npz": sample["arrays"],
-            }
+            members = {"json": sample["meta"].encode(), "npz": sample["arrays"]}
             row: dict[str, Any] = {"key": sample["key"], "extension": sample["extension"]}
+            if images:
+                members[sample["extension"]] = sample["image"]
             for extension in sorted(members):
                 info = tarfile.TarInfo(f"{sample['key']}.{extension}")
                 info.size = len(members[extension])
@@ -51,6 +49,8 @@ def pack(samples: Iterable[dict[str, Any]]) -> tuple[bytes, pa.Table]:
                 kind = extension if extension in SIDE_MEMBERS else "image"
                 row |= {f"{kind}_offset": tar.offset + _BLOCK, f"{kind}_bytes": info.size}
                 tar.addfile(info, io.BytesIO(members[extension]))
+            if not images:
+                row |= {"image_offset": row["json_offset"], "image_bytes": 0}
             index.append(row)
     return buffer.getvalue(), pa.Table.from_pylist(index, records.SHARD_INDEX)
 
@@ -78,6 +78,19 @@ def samples_of(data: bytes) -> Iterator[Sample]:
         yield Sample.parse(key, members)
 
 
+def joined(labels: bytes, images: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and members of each sample of a shard of labels alone, with the image that another shard has for it.
+
+    Raises ValueError for a sample that the other one lacks.
+    """
+    others = read_shard(images)  # both are sorted by key
+    for key, members in read_shard(labels):
+        own = next((found for other, found in others if other == key), None)
+        if own is None:
+            raise ValueError(f"the images' shard lacks sample {key}")
+        yield key, {**members, **{name: data for name, data in own.items() if name not in SIDE_MEMBERS}}
+
+
 def to_parquet(table: pa.Table) -> bytes:
     """A table as the bytes of a parquet file; equal tables, equal bytes."""
     sink = io.BytesIO()
@@ -93,12 +106,14 @@ def commit(
     rejects: list[dict[str, Any]],
     identity: dict[str, str],
     seconds: Callable[[], dict[str, float]] = dict,
+    images: bool = True,
 ) -> dict[str, Any]:
     """Writes the shard of a part, its index and then its manifest row; returns the row.
 
     n_read: input samples of the part. samples: rows of `records.ANNOTATED`. rejects: rows of `records.REJECTS`.
     identity: the hashes of `fingerprint` and `pool`. seconds: asked once the shard is written. A part without a sample
-    leaves a row alone. Raises NotConserved, with nothing written, unless n_read = samples + rejected samples.
+    leaves a row alone. images: False leaves the images out. Raises NotConserved, with nothing written,
+    unless n_read = samples + rejected samples.
     """
     n_rejected = sum(r["n_samples"] for r in rejects)
     if n_read != len(samples) + n_rejected:
@@ -106,7 +121,7 @@ def commit(
     rejects = sorted(rejects, key=lambda r: (r["source_key"], r["stage"], r["reason"], r["detail"]))
     if len({s["key"] for s in samples}) != len(samples):
         raise NotConserved(f"part {part}: two samples have the same key")
-    data, index = pack(samples) if samples else (b"", None)
+    data, index = pack(samples, images) if samples else (b"", None)
     index_data = to_parquet(index) if index is not None else b""
     if samples:
         storage.write_bytes(layout.shard(part), data)

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 import storage
-from pipeline.dataset import blocks, check_format, claim, concepts, records
+from pipeline.dataset import blocks, check_format, claim, columns, concepts, records
+from pipeline.dataset.images import images_of, location_of
 from pipeline.dataset.layout import Layout, is_ours
 from pipeline.dataset.plan import DamagedPlan, Plan
-from pipeline.dataset.verify_parts import RowsOf, block_faults
+from pipeline.dataset.verify_parts import Expected, RowsOf, block_faults
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
@@ -23,7 +24,9 @@ def verify(url: str, run: Map = map) -> Iterator[str]:
     Checks: every part of the plan has a manifest row and its shard; size, sha256, sample count, key order and array
     lengths of every shard, and its index; the index of every unit; one pool and one fingerprint throughout, which are
     those of `fingerprint.json`; the pool and its embeddings against their hashes; `settings.yaml`, `summary.json`,
-    `manifest.parquet` and `rejects.parquet` against the rows; read = written + rejected; nothing else in the folder.
+    `manifest.parquet` and `rejects.parquet` against the rows; read = written + rejected; nothing else in the folder. Of a
+    label-only dataset: its images are where it says and have its keys; their own bytes are that dataset's business. Of
+    attached columns: every file.
 
     run: how blocks of parts are looked at, in order (a runner's `map`). Memory does not grow with the dataset, but for the
     plan.
@@ -49,6 +52,8 @@ def verify(url: str, run: Map = map) -> Iterator[str]:
     yield from _pool_faults(layout)
     yield from _classifier_faults(layout, components)
     yield from _foreign(layout, plan)
+    yield from _image_faults(layout, components)
+    yield from columns.faults(layout, (_identity(layout, components) or {}).get("fingerprint"))
     yield from _part_faults(layout, plan, components, run)
 
 
@@ -109,6 +114,14 @@ def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
         yield f"damaged: {name}: {e}"
 
 
+def _image_faults(layout: Layout, components: Any) -> Iterator[str]:
+    """What is wrong with the place of the images of a dataset that holds labels alone."""
+    try:
+        images_of(layout, components)
+    except (ValueError, OSError) as e:
+        yield f"images: {' '.join(str(e).split())}"
+
+
 #: Folders with one file a part, and what follows the part's name.
 _OF_PARTS = {"index": ".parquet", "manifest": ".json", "shards": ".tar"}
 
@@ -141,15 +154,13 @@ def _names(layout: Layout, folder: str, but: set[str]) -> Iterator[str]:
 
 def _part_faults(layout: Layout, plan: Plan, components: Any, run: Map) -> Iterator[str]:
     """Faults of rows and shards, block by block, then of what sums them up."""
-    expected = _identity(layout, components)
+    expected = _expected(layout, components)
     totals: Counter[str] = Counter()
     with (
         RowsOf(layout.manifest, records.MANIFEST) as manifest_rows,
         RowsOf(layout.rejects, records.REJECTS) as rejects,
     ):
-        for block in run(
-            partial(block_faults, layout, expected, _of_samples(components)), blocks.of(plan.parts)
-        ):
+        for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
             yield from block.faults
             totals.update(block.totals)
             manifest_rows.expect(block.manifest)
@@ -157,6 +168,16 @@ def _part_faults(layout: Layout, plan: Plan, components: Any, run: Map) -> Itera
         yield from manifest_rows.faults()
         yield from rejects.faults()
     yield from _summary_faults(layout, totals)
+
+
+def _expected(layout: Layout, components: Any) -> Expected:
+    """What every row and sample has to be."""
+    labels_only = isinstance(components, dict) and bool(components.get("images"))
+    try:
+        images = location_of(layout) if labels_only else None
+    except ValueError:
+        images = None  # `_image_faults` says so
+    return Expected(_identity(layout, components), _of_samples(components), labels_only, images)
 
 
 def _identity(layout: Layout, components: Any) -> dict[str, str] | None:
@@ -185,11 +206,9 @@ def repair(url: str, run: Map = map) -> list[str]:
     components = check_format(layout)
     with claim.held(layout) as token:
         plan = Plan.read(layout)
-        expected = _identity(layout, components)
+        expected = _expected(layout, components)
         removed: list[str] = []
-        for block in run(
-            partial(block_faults, layout, expected, _of_samples(components)), blocks.of(plan.parts)
-        ):
+        for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
             storage.require_claim(layout.url, token)
             for part in block.parts:
                 for file in (layout.row(part), layout.shard(part), layout.index(part)):

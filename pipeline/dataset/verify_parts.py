@@ -35,19 +35,28 @@ class BlockFaults:
     rejects: pa.Table
 
 
-def block_faults(
-    layout: Layout, expected: dict[str, str] | None, samples: str | None, block: Block
-) -> BlockFaults:
-    """Everything about the rows and shards of a block of parts.
+@dataclass(frozen=True)
+class Expected:
+    """What every row and sample of a dataset has to be.
 
-    expected: the hashes that every row has. samples: the fingerprint that the samples carry, where it is not their row's.
+    identity: the hashes of every row; None where they cannot be known. samples: the fingerprint that samples carry, where
+    it is not their row's. labels_only: images lie elsewhere: in `images`, where that is known.
     """
+
+    identity: dict[str, str] | None
+    samples: str | None = None
+    labels_only: bool = False
+    images: Layout | None = None
+
+
+def block_faults(layout: Layout, expected: Expected, block: Block) -> BlockFaults:
+    """Everything about the rows and shards of a block of parts."""
     faults: list[str] = []
     parts: list[str] = []
     rows = []
     found = manifest.read_rows(layout, block.names)
     for name, n_samples, row in zip(block.names, block.n_samples, found, strict=True):
-        wrong = list(_part_faults(layout, expected, samples, name, n_samples, row))
+        wrong = list(_part_faults(layout, expected, name, n_samples, row))
         if row is not None:
             rows.append(row)
         if wrong:
@@ -61,12 +70,7 @@ def block_faults(
 
 
 def _part_faults(
-    layout: Layout,
-    expected: dict[str, str] | None,
-    samples: str | None,
-    name: str,
-    n_samples: int,
-    row: dict[str, Any] | None,
+    layout: Layout, expected: Expected, name: str, n_samples: int, row: dict[str, Any] | None
 ) -> Iterator[str]:
     if row is None:
         yield f"missing: part {name} has no manifest row that is whole"
@@ -75,12 +79,13 @@ def _part_faults(
         yield f"damaged: part {name}: {n_samples} planned, its row does not add up to that"
     elif row["n_rejected"] != sum(r["n_samples"] for r in row["rejects"]):
         yield f"damaged: part {name}: its rejects are not {row['n_rejected']}"
-    if expected is not None and {k: row[k] for k in expected} != expected:
-        yield f"foreign: part {name} was made with {row['fingerprint']}, here is {expected['fingerprint']}"
-    yield from _shard_faults(layout, row, samples or row["fingerprint"])
+    own = expected.identity
+    if own is not None and {k: row[k] for k in own} != own:
+        yield f"foreign: part {name} was made with {row['fingerprint']}, here is {own['fingerprint']}"
+    yield from _shard_faults(layout, row, expected)
 
 
-def _shard_faults(layout: Layout, row: dict[str, Any], fingerprint: str) -> Iterator[str]:
+def _shard_faults(layout: Layout, row: dict[str, Any], expected: Expected) -> Iterator[str]:
     if not row["shard"]:
         return
     name = f"shards/{row['shard']}"
@@ -94,18 +99,20 @@ def _shard_faults(layout: Layout, row: dict[str, Any], fingerprint: str) -> Iter
     elif hashlib.sha256(data).hexdigest() != row["sha256"]:
         yield f"damaged: {name}: its sha256 is not the manifest's"
     else:
-        yield from _sample_faults(data, name, row, fingerprint)
-        yield from _index_faults(layout, data, row)
+        yield from _sample_faults(data, name, row, expected)
+        yield from _index_faults(layout, data, row, expected)
 
 
-def _sample_faults(data: bytes, name: str, row: dict[str, Any], fingerprint: str) -> Iterator[str]:
-    """What is wrong inside a shard whose bytes are those that were committed. fingerprint: what its samples carry."""
-    own = {"fingerprint": fingerprint, "pool": row["pool"]}
+def _sample_faults(data: bytes, name: str, row: dict[str, Any], expected: Expected) -> Iterator[str]:
+    """What is wrong inside a shard whose bytes are those that were committed."""
+    own = {"fingerprint": expected.samples or row["fingerprint"], "pool": row["pool"]}
+    elsewhere = {"elsewhere": b""} if expected.labels_only else {}
     keys: list[str] = []
     n_regions = n_pairs = 0
     try:
         for key, members in read_shard(data):
             keys.append(key)
+            members = {**members, **elsewhere}
             sample = Sample.parse(key, members)
             lengths = {len(sample.arrays[a]) for a in REGION_ARRAYS}
             if len(members) != 3 or lengths != {sample.meta["n_regions"]}:
@@ -123,7 +130,7 @@ def _sample_faults(data: bytes, name: str, row: dict[str, Any], fingerprint: str
         yield f"damaged: {name}: {len(keys)} samples, {n_regions} regions, {n_pairs} pairs; the manifest differs"
 
 
-def _index_faults(layout: Layout, data: bytes, row: dict[str, Any]) -> Iterator[str]:
+def _index_faults(layout: Layout, data: bytes, row: dict[str, Any], expected: Expected) -> Iterator[str]:
     name = f"index/{row['part']}.parquet"
     try:
         index = storage.read_bytes(layout.index(row["part"]))
@@ -133,13 +140,27 @@ def _index_faults(layout: Layout, data: bytes, row: dict[str, Any]) -> Iterator[
     if hashlib.sha256(index).hexdigest() != row["index_sha256"]:
         yield f"damaged: {name}: its sha256 is not the manifest's"
         return
-    for entry in pq.ParquetFile(pa.BufferReader(index)).read().to_pylist():
-        for member in ("image", "json", "npz"):
+    entries = pq.ParquetFile(pa.BufferReader(index)).read().to_pylist()
+    if expected.images is not None:
+        yield from _image_faults(expected.images, row["part"], {entry["key"] for entry in entries})
+    for entry in entries:
+        for member in ("json", "npz") if expected.labels_only else ("image", "json", "npz"):
             extension = entry["extension"] if member == "image" else member
             header = data[entry[f"{member}_offset"] - 512 : entry[f"{member}_offset"]][:100].rstrip(b"\0")
             if header.decode("ascii", "replace") != f"{entry['key']}.{extension}":
                 yield f"damaged: {name}: {entry['key']}.{extension} does not lie where it says"
                 return
+
+
+def _image_faults(images: Layout, part: str, keys: set[str]) -> Iterator[str]:
+    """Whether the dataset with the images has one for every sample of a part."""
+    try:
+        there = set(storage.read_table(images.index(part), ["key"])["key"].to_pylist())
+    except _TABLE_ERRORS as e:
+        yield f"images: index/{part}.parquet of {images.url}: {' '.join(str(e).split())[:200]}"
+        return
+    if missing := keys - there:
+        yield f"images: {images.url} lacks {len(missing)} images of part {part}, e.g. {min(missing)}"
 
 
 class RowsOf:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.stages.annotate import Annotate
-from pipeline.stages.commit import Commit
+from pipeline.stages.commit import Commit, CommitLabels
 from pipeline.stages.read import Read
-from pipeline.stages.read_shard import ReadShard
+from pipeline.stages.read_shard import ReadLabels, ReadShard
 from pipeline.stages.relabel import Relabel
 
 #: Images and captions -> shards.
@@ -13,3 +13,6 @@ BUILD = (Read, Annotate, Commit)
 
 #: Shards with stored region embeddings -> shards with other labels.
 RELABEL = (ReadShard, Relabel, Commit)
+
+#: The same, but the images stay where they are: shards of labels alone.
+RELABEL_LABELS = (ReadLabels, Relabel, CommitLabels)

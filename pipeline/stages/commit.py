@@ -17,6 +17,8 @@ class Commit:
     name = "write"
     reads = records.ANNOTATED
     writes = records.MANIFEST
+    #: Whether the shard holds the images too.
+    images = True
 
     def __init__(self, job: Job):
         self._job = job
@@ -32,5 +34,12 @@ class Commit:
             payload.rejects.rows,
             self._job.identity,
             lambda: {**payload.seconds, self.name: time.perf_counter() - started},
+            self.images,
         )
         return pa.Table.from_pylist([{name: row[name] for name in self.writes.names}], self.writes)
+
+
+class CommitLabels(Commit):
+    """Writes labels alone; the images stay where they are."""
+
+    images = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -35,8 +35,7 @@ _KEYS = ("source_key", "problem")
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What indexing a unit left. parts: [content hash, rows, samples] of each. duplicates: whether rows that repeat a
-    key of an earlier unit are marked."""
+    """What indexing a unit left. parts: [content hash, rows, samples] of each."""
 
     unit: int
     n_rows: int
@@ -44,7 +43,6 @@ class UnitRecord:
     index_sha256: str
     counts_sha256: str
     parts: list[list[Any]]
-    duplicates: bool = False
 
     @staticmethod
     def read(layout: Layout, unit: int) -> UnitRecord | None:
@@ -76,10 +74,21 @@ def mark_blocked(rows: Iterable[dict[str, Any]], listed: BlockList) -> None:
 
 def mark_unit(settings: BuildSettings, layout: Layout, number: int, duplicates: list[int]) -> UnitRecord:
     """Marks rows of an indexed unit, by number, as `duplicate_key`, and counts its captions again without them."""
+
+    def mark(rows: list[dict[str, Any]]) -> None:
+        for row in duplicates:
+            rows[row]["problem"] = "duplicate_key"
+
+    return change_unit(settings, layout, number, mark)
+
+
+def change_unit(
+    settings: BuildSettings, layout: Layout, number: int, change: Callable[[list[dict[str, Any]]], None]
+) -> UnitRecord:
+    """Changes the rows of an indexed unit (problems, captions) and counts its captions again."""
     rows = storage.read_table(layout.unit_index(number)).to_pylist()
-    for row in duplicates:
-        rows[row]["problem"] = "duplicate_key"
-    return _write(settings, layout, number, rows, duplicates=True)
+    change(rows)
+    return _write(settings, layout, number, rows)
 
 
 def mark_duplicates(rows: Iterable[dict[str, Any]], seen: set[bytes]) -> None:
@@ -124,10 +133,8 @@ def merge_counts(layout: Layout, urls: list[str], target: str) -> str:
     return target
 
 
-def _write(
-    settings: BuildSettings, layout: Layout, number: int, rows: list[dict[str, Any]], duplicates: bool = False
-) -> UnitRecord:
-    counts = _parse(settings.pool, rows)
+def _write(settings: BuildSettings, layout: Layout, number: int, rows: list[dict[str, Any]]) -> UnitRecord:
+    counts = _parse(settings.pool, rows, int(settings.filters.number("min_nouns")))
     index_sha256 = _write_table(
         layout.unit_index(number),
         pa.Table.from_pylist(rows, records.INDEX),
@@ -139,19 +146,21 @@ def _write(
         for part in _cut(rows, settings.samples_per_shard)
     ]
     n_samples = sum(r["n_samples"] for r in rows)
-    record = UnitRecord(number, len(rows), n_samples, index_sha256, counts_sha256, parts, duplicates)
+    record = UnitRecord(number, len(rows), n_samples, index_sha256, counts_sha256, parts)
     storage.write_bytes(layout.unit_record(number), json.dumps(asdict(record)).encode())
     return record
 
 
-def _parse(settings: PoolSettings, rows: list[dict[str, Any]]) -> Counts:
-    """Counts of the captions, and `mentions` and `spans` of every row.
+def _parse(settings: PoolSettings, rows: list[dict[str, Any]], min_nouns: int = 0) -> Counts:
+    """Counts of the captions, and `mentions` and `spans` of every row. Captions with fewer nouns are dropped.
 
     Only samples that may reach a shard are counted: a duplicate or a missing file does not vote.
     """
     parser = _parser(settings)
     total = Counts(settings.max_examples)
     for block in _cut(rows, BLOCK):
+        if min_nouns:
+            drop_without_nouns(block, parser, min_nouns)
         captions = [[] if r["problem"] else r["captions"] for r in block]
         parsed = parse_block(captions, parser)
         counts, mentions = count_parsed(parsed, parser)
@@ -160,6 +169,20 @@ def _parse(settings: PoolSettings, rows: list[dict[str, Any]]) -> Counts:
             row["mentions"] = names
             row["spans"] = spans_of(own, image, parser)
     return total
+
+
+def drop_without_nouns(rows: list[dict[str, Any]], parser: Parser, min_nouns: int) -> None:
+    """Drops captions with fewer nouns than that, proper and invisible ones among them; `no_noun` where none is left.
+
+    What is parsed here is in the parser's memory when captions are counted.
+    """
+    usable = [row for row in rows if not row["problem"]]
+    parsed = iter(parser.analyse([caption for row in usable for caption in row["captions"]]))
+    for row in usable:
+        few = {
+            c for c in row["captions"] if len((read := next(parsed)).names) + len(read.rejected) < min_nouns
+        }
+        filters.drop_captions(row, few.__contains__, "no_noun")
 
 
 @lru_cache(maxsize=2)

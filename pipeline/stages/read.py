@@ -28,7 +28,6 @@ class Read:
         self._source = sources.load(job.settings.source)
         self._pool = concepts.load_pool(job.layout)
         self._blocked = BlockList.of_setting(job.settings.source.block_list)
-        self._look = self._blocked.has_images
         self._filters = job.settings.filters
 
     def __call__(self, payload: Payload) -> pa.Table:
@@ -43,8 +42,7 @@ class Read:
             raise BadSample(reason, detail)
         image = self._source.read(row)
         key = records.sample_key(row["source_key"], image)
-        if self._blocked.entry_of(key) or (self._look and self._blocked.entry_of_image(image)):
-            raise BadSample("blocked", "its key or the sha256 of its image is on source.block_list")
+        self._blocked.check_image(key, image)
         check_bytes(len(image), self._filters)
         return {
             "key": key,

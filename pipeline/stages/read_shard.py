@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 import storage
-from pipeline.dataset import concepts, manifest, records
+from pipeline.dataset import concepts, images, manifest, records
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import part_rows
 from pipeline.dataset.sample import SIDE_MEMBERS
-from pipeline.dataset.shards import read_shard
+from pipeline.dataset.shards import joined, read_shard
 from pipeline.mentions import concept_spans
 from pipeline.stages.chain import Job, Payload
 
@@ -45,10 +45,13 @@ class ReadShard:
     name = "read"
     reads = records.PARTS
     writes = records.STORED
+    #: Whether the images travel with the labels.
+    with_images = True
 
     def __init__(self, job: Job):
         assert job.dataset is not None
         self._from = Layout(job.dataset)
+        self._images = images.location_of(self._from)
         self._pool = concepts.load_pool(job.layout)
 
     def __call__(self, payload: Payload) -> pa.Table:
@@ -61,15 +64,33 @@ class ReadShard:
     def _samples(self, payload: Payload, data: bytes) -> Iterator[dict[str, Any]]:
         rows = part_rows(self._from, payload.part).to_pylist()
         planned = {r["source_key"]: r for r in rows if not r["problem"]}
-        for key, members in read_shard(data):
+        for key, members in self._members(payload.part.name, data):
             (extension,) = (name for name in members if name not in SIDE_MEMBERS)
             row = planned[json.loads(members["json"])["source_key"]]
             yield {
                 "key": key,
                 "extension": extension,
-                "image": members[extension],
+                "image": members[extension] if self.with_images else b"",
                 "meta": members["json"].decode(),
                 "arrays": members["npz"],
                 "mentioned": self._pool.ids_of(row["mentions"]),
                 "spans": concept_spans(self._pool, row["captions"], row["spans"]),
             }
+
+    def _members(self, part: str, data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """Key and members of each sample, the image among them (empty where it lies elsewhere and is not asked for)."""
+        if self._images is None:
+            yield from read_shard(data)
+        elif self.with_images:
+            yield from joined(data, stored_part(self._images, part)[1])
+        else:
+            index = storage.read_table(self._from.index(part), ["key", "extension"])
+            extensions = dict(zip(*(index[name].to_pylist() for name in ("key", "extension")), strict=True))
+            for key, members in read_shard(data):
+                yield key, {**members, extensions[key]: b""}
+
+
+class ReadLabels(ReadShard):
+    """Reads labels alone: the images stay where they are."""
+
+    with_images = False

@@ -7,13 +7,18 @@ import json
 
 import pytest
 
+from concept_pool.parse import Parser
+from concept_pool.settings import PoolSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset
 from pipeline.dataset.verify import verify
 from pipeline.filters import REASONS, Condition, FilterSettings, check_bytes, check_size, filter_rows
 from pipeline.images import BadSample
+from pipeline.language import is_english
 from pipeline.run_local import LocalRunner
+from pipeline.stages.index import drop_without_nouns
 from tests.pipeline import worlds
+from tests.shared_data import shared_data
 
 COYO = FilterSettings(preset="coyo")
 
@@ -125,3 +130,52 @@ def test_a_build_counts_each_rule_and_no_budget_does(tmp_path, color_teacher):
         settings, out=str(tmp_path / "few"), filters=FilterSettings(min_side_px=31)
     )
     assert build(everything, LocalRunner())["rejects_by_reason"] == {"small_image": 9}
+
+
+# rules of COYO that need the parser or the corpus
+
+
+@pytest.mark.parametrize(
+    ("caption", "english"),
+    [
+        ("a red ball on a table", True), ("Hund", True), ("1 + 1", True), ("café crème brûlée", True),
+        ("eine Frau und ein Hund auf der Straße", False), ("un chien et une femme dans la rue", False),
+        ("una mujer con un perro en la calle", False), ("一只狗在草地上", False), ("собака на траве", False),
+        ("the dog and der Hund", True),
+    ],
+)  # fmt: skip
+def test_captions_of_other_languages_are_told_by_letters_and_stop_words(caption, english):
+    assert is_english(caption) == english
+    assert (problem(FilterSettings(language="en"), caption)[0] == "") == english
+    assert problem(FilterSettings(language="any", preset="coyo"), f"{caption} and more")[0] == ""
+
+
+def test_no_caption_of_coco_is_taken_for_another_language():
+    captions = json.loads((shared_data() / "captions/coco_captions_val2017.json").read_text())["annotations"]
+    wrong = [c["caption"] for c in captions if not is_english(c["caption"])]
+    assert len(captions) > 25_000
+    assert len(wrong) <= 25, wrong[:10]
+
+
+def test_a_caption_without_a_noun_goes():
+    rows = [
+        {"problem": "", "captions": c, "extra": ""} for c in (["very nice and red", "a dog"], ["so good"])
+    ]
+    drop_without_nouns(rows, Parser(PoolSettings()), 1)
+    assert rows[0]["captions"] == ["a dog"]
+    assert [r["problem"].partition(":")[0] for r in rows] == ["", "no_noun"]
+
+
+def test_a_caption_of_too_many_samples_goes_from_all_of_them(tmp_path, color_teacher):
+    """Captions count over the whole corpus, once a sample."""
+    source = worlds.coco_folder(tmp_path / "source", n=10)
+    rules = FilterSettings(max_repeats=3)  # the first colour has four pictures
+    settings = worlds.settings(tmp_path / "out", source, filters=rules)
+    summary = build(settings, LocalRunner())
+    assert summary["rejects_by_reason"] == {"frequent_caption": 4}
+    assert {s.meta["captions"][0] for s in Dataset.open(settings.out).samples()} == {
+        "a green boat on a table", "a blue kite on a table",
+    }  # fmt: skip
+    assert list(verify(settings.out)) == []
+    kept = dataclasses.replace(settings, out=str(tmp_path / "all"), filters=FilterSettings(max_repeats=4))
+    assert build(kept, LocalRunner())["n_samples"] == 10

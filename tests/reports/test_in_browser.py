@@ -15,6 +15,7 @@ import pytest
 from pipeline.dataset import Dataset
 from reports.html_report import html_report
 from reports.settings import ReportSettings
+from tests.reports.test_against import relabelled  # noqa: F401 - a fixture
 from tests.reports.test_html_report import HOSTILE, dataset  # noqa: F401 - a fixture
 
 BROWSER = next(
@@ -135,3 +136,23 @@ def test_nothing_is_wider_than_the_window(dataset: Dataset, tmp_path: Path, widt
     found = re.search(r"<title>(\d+) (\d+)</title>", after)
     assert found
     assert int(found[1]) <= int(found[2])
+
+
+def test_changes_are_drawn_with_both_labels(
+    dataset: Dataset,  # noqa: F811
+    relabelled: Dataset,  # noqa: F811
+    tmp_path: Path,
+):
+    page = html_report(relabelled, ReportSettings(shown=4), dataset)
+    script = """document.title = JSON.stringify({ width: document.documentElement.scrollWidth - innerWidth,
+      boxes: document.querySelectorAll("#changes .box").length, rows: data.against.rows.length,
+      moves: [...document.querySelectorAll("#changes .move")].map((e) => e.textContent) });"""
+    path = tmp_path / "report.html"
+    path.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
+    found = re.search(r"<title>(.*?)</title>", _run(path, "--dump-dom", "--window-size=400,800"))
+    assert found
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["rows"] > 0
+    assert seen["boxes"] == len(seen["moves"]) > 0
+    assert all(re.fullmatch(r"(.+ \d\.\d\d|no pair) → (.+ \d\.\d\d|no pair)", move) for move in seen["moves"])
+    assert seen["width"] <= 0

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from pipeline.dataset.npz import read_npz
+from pipeline.dataset.npz import read_npz, write_npz
 from pipeline.dataset.sample import pack_arrays
 
 ARRAYS = {
@@ -25,6 +25,22 @@ def _npz(save=np.savez, **arrays) -> bytes:
     buffer = io.BytesIO()
     save(buffer, **arrays)
     return buffer.getvalue()
+
+
+def test_what_is_written_are_the_bytes_of_numpy():
+    odd = {
+        "turned": np.asfortranarray(np.ones((3, 4), np.int8)),
+        "gaps": np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2],
+        "flags": np.array([True, False]),
+        "big": np.arange(3, dtype=">u4"),
+    }
+    for arrays in ({}, ARRAYS, odd, {**ARRAYS, **odd}):
+        assert write_npz(arrays) == _npz(**arrays)
+
+
+def test_objects_are_not_written():
+    with pytest.raises(ValueError, match="objects"):
+        write_npz({"names": np.array(["a", None], object)})
 
 
 def test_the_arrays_of_numpy():

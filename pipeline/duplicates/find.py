@@ -1,0 +1,174 @@
+"""Who is whose duplicate, over all units: shares as tasks, then `duplicates.parquet`.
+
+The driver holds numbers and keys of those that are duplicates, about 200 bytes each, and nothing of the others. The pairs
+of near hashes, 17 bytes each, are resolved there too: who goes depends on who went before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import storage
+from pipeline.dataset import records
+from pipeline.dataset.layout import Layout
+from pipeline.duplicates import compare, near
+from pipeline.duplicates.compare import CAPTIONS, Units
+from pipeline.duplicates.hash_unit import hash_unit
+from pipeline.duplicates.hashes import library
+from pipeline.duplicates.near import EDGES
+from pipeline.duplicates.settings import DuplicateSettings
+from pipeline.settings import BuildSettings
+from pipeline.standing import Standing, tell
+
+log = logging.getLogger("regionpairs")
+
+#: Hashes that one task holds in memory.
+HASHES_A_TASK = 4_000_000
+#: Rows of a row group of the table.
+ROW_GROUP = 1 << 14
+#: The column of `records.HASHES` that a level compares.
+_COLUMNS = {"bytes": "sha256", "pixels": "pixels"}
+Map = Callable[..., Iterator[Any]]
+
+
+def check(settings: DuplicateSettings) -> None:
+    """Raises where what is asked for cannot be had here: a library or a list is missing."""
+    if settings.needs("near"):
+        library()
+    if settings.held_out:
+        from pipeline.duplicates.held_out import of_setting
+
+        of_setting(settings.held_out)
+
+
+def find(settings: BuildSettings, layout: Layout, n_rows: list[int], run: Map) -> int:
+    """Writes `duplicates.parquet`, unless it is there; returns its rows. n_rows: rows of each unit's index."""
+    if storage.exists(layout.duplicates):
+        with storage.open_parquet(layout.duplicates) as file:
+            return int(file.metadata.num_rows)
+    wanted = settings.duplicates
+    n_images = _hash(settings, layout, len(n_rows), run)
+    tell(Standing("duplicates"))
+    n_shares = 1 + n_images // HASHES_A_TASK
+    starts = np.concatenate([[0], np.cumsum(n_rows)]).astype(np.int64)
+    none = np.zeros(0, np.int64)
+    edges = _concatenated(run(partial(compare.held_out_of, layout, starts), range(len(n_rows))), EDGES)
+    units = Units(layout, starts, none)
+    if wanted.images == "near":
+        images = _near(units, wanted, n_shares, run)
+    elif wanted.images != "none":
+        work = partial(compare.equal_images, units, _COLUMNS[wanted.images], n_shares)
+        images = _concatenated(run(work, range(n_shares)), EDGES)
+    else:
+        images = np.zeros(0, EDGES)
+    edges = np.concatenate([edges, images])
+    edges = edges[np.argsort(edges["later"], kind="stable")]
+    captions = np.zeros(0, CAPTIONS)
+    if wanted.pairs != "none":
+        units = Units(layout, starts, edges["later"])
+        work = partial(compare.equal_pairs, units, _COLUMNS[wanted.pairs], n_shares)
+        captions = _concatenated(run(work, range(n_shares)), CAPTIONS)
+    _write(layout, starts, edges, captions, run, wanted.images == "near")
+    n = len(edges) + len(captions)
+    log.info("duplicates: %d of %d images, %d captions", len(edges), n_images, len(captions))
+    return n
+
+
+def _hash(settings: BuildSettings, layout: Layout, n_units: int, run: Map) -> int:
+    n_images = 0
+    tell(Standing("hashes of images", "units", 0, n_units))
+    hashed = run(partial(hash_unit, settings, layout), range(n_units), slow=True)
+    for done, n in enumerate(hashed, start=1):
+        n_images += n
+        tell(Standing("hashes of images", "units", done, n_units, n_images))
+    return n_images
+
+
+def _near(units: Units, wanted: DuplicateSettings, n_shares: int, run: Map) -> np.ndarray:
+    """`EDGES` of every image that goes, to the first near one that stays."""
+    equal = _concatenated(
+        run(partial(compare.equal_hashes, units, wanted.mirrored, n_shares), range(n_shares)), EDGES
+    )
+    work = [(two, share) for two in near.groupings(wanted.distance) for share in range(n_shares)]
+    task = partial(compare.near_images, units.layout, wanted.distance, wanted.mirrored, n_shares)
+    first = near.first_wins(_concatenated(run(task, work), EDGES))
+    for share in range(n_shares):
+        storage.remove(units.layout.first_hashes(share))
+    # whoever has a hash that went goes for the sake of the same sample
+    if len(first) and len(equal):
+        at = np.searchsorted(first["later"], equal["earlier"]).clip(max=len(first) - 1)
+        went = first["later"][at] == equal["earlier"]
+        equal["distance"][went] = first["distance"][at[went]]
+        equal["earlier"][went] = first["earlier"][at[went]]
+    return np.concatenate([first, equal])
+
+
+def _concatenated(arrays: Iterable[np.ndarray], kind: np.dtype[Any]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, kind), *arrays])
+
+
+def _write(
+    layout: Layout, starts: np.ndarray, edges: np.ndarray, captions: np.ndarray, run: Map, by_near: bool
+) -> None:
+    """`records.DUPLICATES`, by rising position and caption. by_near: whether images are compared by perceptual hashes."""
+    positions = np.unique(
+        np.concatenate([edges["later"], edges["earlier"], captions["later"], captions["earlier"]])
+    )
+    positions = positions[positions >= 0]
+    units = np.searchsorted(starts, positions, side="right") - 1
+    work = [(int(unit), positions[units == unit] - starts[unit]) for unit in np.unique(units)]
+    facts = pa.concat_tables(
+        [
+            records.HASHES.empty_table().select(compare.FACTS),
+            *run(partial(compare.facts_of, layout), work),
+        ]
+    )
+    every = [(int(e["later"]), -1, int(e["earlier"]), int(e["distance"])) for e in edges]
+    every += [(int(c["later"]), int(c["caption"]), int(c["earlier"]), 0) for c in captions]
+    every.sort()
+    with (
+        storage.atomic_write(layout.duplicates) as target,
+        pq.ParquetWriter(target, records.DUPLICATES) as writer,
+    ):
+        for start in range(0, len(every), ROW_GROUP):
+            rows = list(_rows(every[start : start + ROW_GROUP], starts, positions, facts, by_near))
+            writer.write_table(pa.Table.from_pylist(rows, records.DUPLICATES), ROW_GROUP)
+
+
+def _rows(
+    some: list[tuple[int, int, int, int]],
+    starts: np.ndarray,
+    positions: np.ndarray,
+    facts: pa.Table,
+    by_near: bool,
+) -> Iterator[dict[str, Any]]:
+    later = np.array([item[0] for item in some])
+    earlier = np.array([item[2] for item in some])
+    units = np.searchsorted(starts, later, side="right") - 1
+    own = facts.take(pa.array(np.searchsorted(positions, later))).to_pylist()
+    others = facts.take(pa.array(np.searchsorted(positions, np.maximum(earlier, positions[0])))).to_pylist()
+    for (_, caption, first, distance), unit, fact, kept in zip(
+        some, units.tolist(), own, others, strict=True
+    ):
+        row = {
+            "unit": unit,
+            "row": fact["row"],
+            "source_key": fact["source_key"],
+            "key": records.key_of(fact["source_key"], fact["sha256"]),
+            "distance": distance,
+            "caption": fact["captions"][caption] if caption >= 0 else "",
+        }
+        if first < 0:
+            yield {**row, "reason": "held_out_image", "kept": fact["held_out"], "kept_key": ""}
+            continue
+        key = records.key_of(kept["source_key"], kept["sha256"])
+        equal = not by_near or kept["sha256"] == fact["sha256"]
+        reason = "duplicate_pair" if caption >= 0 else "duplicate_image" if equal else "near_duplicate"
+        yield {**row, "reason": reason, "kept": kept["source_key"], "kept_key": key}
