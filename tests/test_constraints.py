@@ -56,7 +56,6 @@ def test_the_extras_that_the_code_names_are_there():
         "detr",
         "train",
         "evaluate",
-        "duplicates",
         "report",
         "completion",
         "docs",
