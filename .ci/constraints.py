@@ -14,7 +14,19 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = {"ray", "photos", "detr", "train", "evaluate", "report", "completion", "duplicates", "docs", "s3", "dev"}
+EXTRAS = {
+    "ray",
+    "photos",
+    "detr",
+    "train",
+    "evaluate",
+    "report",
+    "completion",
+    "duplicates",
+    "docs",
+    "s3",
+    "dev",
+}
 HEAD = """\
 # The versions that the tests ran with: used by `make setup`, CI and ray_cluster.yaml (pip install --constraint).
 # Every machine of a cluster must have the same: a worker with another version is refused by name.

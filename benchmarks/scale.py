@@ -10,8 +10,9 @@ The last line is JSON:
 - `driver_bytes_per_part`, `driver_mib_at`: peak memory of a driver whose workers are simulated (they answer what workers
   answer, without files), each size in a process of its own; its own memory, without the pages of mapped libraries, which
   `driver_resident_mib_at` has too; `driver_within`: at most 512 MiB + 300 bytes per part.
-- `linear`: cost of an image from 4x to 16x as many over that from 1x to 4x, through the local pipeline with the demo's
-  models (CPU seconds; the constant part of a build cancels out).
+- `linear`: CPU seconds an image at 16x as many images over that at 1x, `linear_at_4x` the same at 4x, through the local
+  pipeline with the demo's models; a build of one image beside each is taken off as start-up; medians of rounds in turns.
+  `cpu_spread`: largest less smallest of the rounds, over their median: what a difference must exceed to mean anything.
 - `hungry_share`: images/s of one annotator with two decode threads and models that cost nothing, over two threads that
   only decode, in turns; `hungry_share_by_cpu_time` is the share of the annotator's CPU seconds that decoding takes: what
   two cores give if nothing else runs on them, whatever runs there now. `hungry_share_ray`: as a build on Ray with pools
@@ -180,30 +181,39 @@ def _own_mib() -> float:
 
 
 def linear(folder: Path, quick: bool) -> dict[str, Any]:
-    """CPU seconds of builds of 1x, 4x and 16x as many images."""
-    one = 16 if quick else 64
+    """CPU seconds an image of builds of 1x, 4x and 16x as many images, each less a build of one image beside it."""
+    one, rounds = (24, 3) if quick else (64, 5)
     sizes = (one, 4 * one, 16 * one)
-    seconds = []
-    for n in (one, *sizes):  # the first warms up
-        settings = settings_for(
-            folder / f"{n}-{len(seconds)}",
-            source=SourceSettings(kind="shapes", count=n, size=96),
-            samples_per_shard=8,
-            pool=PoolSettings(
-                min_count=1, cache_captions=0
-            ),  # scenes repeat captions, the more the more there are
-            align=AlignSettings(tau=0.1, threshold=0.2),
-        )
-        started = time.process_time()
-        builds.build(settings, LocalRunner())
-        seconds.append(time.process_time() - started)
-    _, a, b, c = seconds
-    early, late = (b - a) / (sizes[1] - sizes[0]), (c - b) / (sizes[2] - sizes[1])
+    found: dict[int, list[float]] = {n: [] for n in sizes}
+    _built(folder / "warm", one)
+    for i in range(rounds):  # in turns, so that a busy minute meets all sizes
+        for n in sizes:
+            start_up = _built(folder / f"{i}-{n}-one", 1)
+            found[n].append((_built(folder / f"{i}-{n}", n) - start_up) / (n - 1))
+    ms = {n: 1000 * statistics.median(values) for n, values in found.items()}
+    spread = {n: (max(values) - min(values)) / statistics.median(values) for n, values in found.items()}
     return {
-        "linear": round(late / early, 3),
-        "cpu_ms_per_image": round(1000 * late, 2),
-        "images": list(sizes),
+        "linear": round(ms[sizes[2]] / ms[sizes[0]], 3),
+        "linear_at_4x": round(ms[sizes[1]] / ms[sizes[0]], 3),
+        "cpu_ms_per_image": {str(n): round(value, 2) for n, value in ms.items()},
+        "cpu_spread": {str(n): round(value, 2) for n, value in spread.items()},
     }
+
+
+def _built(out: Path, n: int) -> float:
+    """CPU seconds of a build of n images with the demo's models. Every caption is parsed: there are the more repeated ones
+    the more images there are, and remembering them would hide what an image costs."""
+    settings = settings_for(
+        out,
+        source=SourceSettings(kind="shapes", count=n, size=96),
+        samples_per_shard=8,
+        pool=PoolSettings(min_count=1, cache_captions=0),
+        align=AlignSettings(tau=0.1, threshold=0.2),
+        report=False,
+    )
+    started = time.process_time()
+    builds.build(settings, LocalRunner())
+    return time.process_time() - started
 
 
 def hungry(folder: Path, quick: bool) -> dict[str, Any]:

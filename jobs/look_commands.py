@@ -29,6 +29,12 @@ def add_to(commands: Any) -> None:
         commands, "stats", stats, "counts, keep rate, top concepts, rejects; of the manifest"
     )
     command.add_argument("--top", type=int, default=20, help="concepts to list (default: %(default)s)")
+    command.add_argument(
+        "--filters",
+        nargs="?",
+        const="coyo",
+        help="what each rule would leave out: a preset (coyo), or a YAML file with `filters` of a build",
+    )
     add_json(command)
 
 
@@ -101,13 +107,45 @@ def show(dataset: str, name: str) -> int:
     return 0
 
 
-def stats(dataset: str, top: int, as_json: bool) -> int:
-    """Prints the dataset's figures, as its manifest has them."""
+def stats(dataset: str, top: int, as_json: bool, filters: str | None = None) -> int:
+    """Prints the dataset's figures, as its manifest has them, or what filters would leave out of it."""
+    if filters:
+        return _filters(dataset, filters, as_json)
     from pipeline.dataset import Dataset
     from reports.facts import stats as stats_of
 
     found = stats_of(Dataset.open(dataset), top)
     print(json.dumps(found) if as_json else "\n".join(_lines(found)))
+    return 0
+
+
+def _filters(dataset: str, filters: str, as_json: bool) -> int:
+    import yaml
+
+    import storage
+    from pipeline.filters import PRESETS, FilterSettings
+    from pipeline.would_remove import IMAGES, would_remove
+
+    if filters in PRESETS:
+        rules = FilterSettings(preset=filters)
+    else:
+        document = yaml.safe_load(storage.read_bytes(storage.absolute(filters)))
+        try:
+            rules = FilterSettings(**document["filters"])
+        except (TypeError, KeyError) as e:
+            raise ValueError(f"{filters}: it has no `filters` of a build ({e})") from e
+    found = would_remove(dataset, rules)
+    if as_json:
+        print(json.dumps(found))
+        return 0
+    print(
+        f"dataset    {found['dataset']}: {found['n_usable']} samples can be used, {found['n_built']} are built"
+    )
+    for reason, n in found["would_remove"].items():
+        of = found["of"][reason]
+        where = "built samples" if reason in IMAGES else "the plan"
+        print(f"{reason:18} {n:>9} {100 * n / max(1, of):5.1f} %  (by {where})")
+    print(f"by a build alone, from the images: {', '.join(found['needs_the_images'])}")
     return 0
 
 

@@ -70,9 +70,11 @@ def annotate(
             f"no concept is named by {settings.pool.min_count} images or more (pool.min_count); name some by `concepts`"
         )
     torch.set_num_threads(settings.threads)
-    encode = teachers.load(settings.teacher).encode_text
-    matrix = embed_pool(pool.names, load_templates(settings.pool.templates), encode, settings.pool.ensemble)
-    annotator = Annotator(settings, Vocabulary(list(pool.names), torch.as_tensor(matrix), pool.hash), "")
+    teacher = teachers.load(settings.teacher)
+    templates = load_templates(settings.pool.templates)
+    matrix = embed_pool(pool.names, templates, teacher.encode_text, settings.pool.ensemble)
+    vocabulary = Vocabulary(list(pool.names), torch.as_tensor(matrix), pool.hash)
+    annotator = Annotator(settings, vocabulary, "", teacher=teacher)
     rows = [
         {
             **_row(number, image, of_image),

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import pyarrow.compute as pc
+
 from pipeline.dataset import concepts
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts, Plan
@@ -70,7 +72,7 @@ def run_parts(
     check_chain(stages)
     if not len(todo):
         return None
-    n_todo = sum(todo.table.column("n_samples").to_pylist())
+    n_todo = pc.sum(todo.table.column("n_samples")).as_py()  # no object a part
     progress = Progress(settings, plan.n_samples, len(todo), runner.stages, n_todo)
     failed: list[str] = []
     for payload in runner.run(stages, job, todo):

@@ -14,7 +14,7 @@ BINS = 24
 
 @dataclass(frozen=True)
 class Histogram:
-    """counts: int [B]; edges: float [B + 1]. mean, median: of the values; n of them."""
+    """counts: int [B]; edges: float [B + 1]. mean, median: of the values; n of them. whole: bars are of integers."""
 
     title: str
     unit: str
@@ -23,6 +23,7 @@ class Histogram:
     n: int
     mean: float
     median: float
+    whole: bool = False
 
 
 def all_of(seen: Sequence[Seen]) -> list[Histogram]:
@@ -67,7 +68,9 @@ def histogram(
         edges = np.linspace(low, high, BINS + 1)
     counts, _ = np.histogram(x, edges)
     rounded = [float(f"{e:.4g}") for e in edges]
-    return Histogram(title, unit, rounded, counts.tolist(), len(x), float(x.mean()), float(np.median(x)))
+    return Histogram(
+        title, unit, rounded, counts.tolist(), len(x), float(x.mean()), float(np.median(x)), whole
+    )
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

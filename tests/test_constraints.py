@@ -52,9 +52,11 @@ def test_the_extras_that_the_code_names_are_there():
     assert {
         "ray",
         "photos",
+        "duplicates",
         "detr",
         "train",
         "evaluate",
+        "duplicates",
         "report",
         "completion",
         "docs",

@@ -7,6 +7,8 @@ themselves, so that nothing large is made or kept on the driver.
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,12 +19,14 @@ import ray
 
 from jobs.on_ray.cluster import check_here, connect, most_resources, versions
 from jobs.on_ray.metrics import Metrics
-from jobs.on_ray.pools import Broken, Pipeline, Pool
+from jobs.on_ray.pools import SAY_S, Broken, Pipeline, Pool, what_is_missing
 from pipeline.dataset.plan import Part, Parts
 from pipeline.progress import Incomplete, Stages
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload, advance
+
+log = logging.getLogger("regionpairs")
 
 #: CPUs a worker of the light stages reserves, and of the others where no GPU and no setting says more.
 READ_CPUS, COMMIT_CPUS, COMPUTE_CPUS = 0.1, 0.15, 0.75
@@ -56,7 +60,10 @@ class RayRunner:
             yield ray.get(flight.popleft())
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
-        return ray.get(ray.remote(num_cpus=1, num_gpus=gpus_of(settings))(function).remote(*arguments))
+        resources = {"CPU": 1.0, "GPU": gpus_of(settings)}
+        wait_for_room(resources, settings.no_progress_s)
+        task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources["GPU"])(function)
+        return ray.get(task.remote(*arguments))
 
     def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
         pools = [_pool(stage, i, len(stages), job, len(parts)) for i, stage in enumerate(stages)]
@@ -73,6 +80,29 @@ class RayRunner:
 
     def stages(self) -> Stages:
         return self._pipeline.stages() if self._pipeline else {}
+
+
+def wait_for_room(resources: dict[str, float], seconds: float) -> None:
+    """Returns once some node takes a task of these resources: Ray itself waits without an end, and says nothing.
+
+    Raises Incomplete after `seconds`, with what is missing.
+    """
+    probe = ray.remote(num_cpus=resources["CPU"], num_gpus=resources["GPU"])(_nothing).remote()
+    started = time.monotonic()
+    while not ray.wait([probe], timeout=max(0.0, min(SAY_S, started + seconds - time.monotonic())))[0]:
+        text = f"the models' side {what_is_missing(resources)}"
+        waited = time.monotonic() - started
+        if waited >= seconds:
+            ray.cancel(probe, force=True)
+            raise Incomplete(
+                f"nothing has moved for {waited:.0f} s (no_progress_s): {text}; "
+                "what is committed stays, and the same command goes on"
+            )
+        log.warning("nothing has moved for %.0f s: %s", waited, text)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _start(part: Part) -> pa.Buffer:

@@ -267,11 +267,7 @@ class Pipeline:
     def _needs(self) -> Iterator[str]:
         for pool in self.pools:
             if not pool.n_ready:
-                asked = _said(pool.resources)
-                if any(_fits(pool.resources, node["Resources"]) for node in ray.nodes() if node["Alive"]):
-                    yield f"stage {pool.name} asks for {asked} a worker, and every node that has it is taken"
-                else:
-                    yield f"stage {pool.name} asks for {asked} a worker, and no node has that much"
+                yield f"stage {pool.name} {what_is_missing(pool.resources)}"
 
     def stages(self) -> dict[str, dict[str, int]]:
         """`pipeline.progress.Stages`."""
@@ -294,8 +290,12 @@ def _is_alive(actor: Any) -> bool:
     return True
 
 
-def _fits(asked: dict[str, float], there: dict[str, float]) -> bool:
-    return all(there.get(name, 0) >= amount for name, amount in asked.items() if amount)
+def what_is_missing(resources: dict[str, float]) -> str:
+    """Why a worker of these resources may find no place."""
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fits = any(all(node.get(name, 0) >= n for name, n in resources.items() if n) for node in there)
+    why = "every node that has it is taken" if fits else "no node has that much"
+    return f"asks for {_said(resources)} a worker, and {why}"
 
 
 def _said(resources: dict[str, float]) -> str:

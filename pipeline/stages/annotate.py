@@ -73,7 +73,8 @@ class Annotator:
     Micro-batches of `teacher.batch_images` are formed from the samples in their order, so the result is a function of the
     part alone. While one micro-batch computes, the next ones decode in threads. Threads may call it side by side, each with
     a part of its own: `at_once` of them run models at a time, the others decode, pack, or are outside of it. A runner that
-    sends one part more than that in never lets a model wait for another thing.
+    sends one part more than that in never lets a model wait for another thing. teacher: that of the settings, where it is
+    loaded already.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Annotator:
         fingerprint: str,
         decode_threads: int = 1,
         at_once: int = 1,
+        teacher: Teacher | None = None,
     ):
         torch.set_num_threads(settings.threads)
         self._settings = settings
@@ -90,7 +92,7 @@ class Annotator:
         self._identity = {"pool": vocabulary.hash, "fingerprint": fingerprint}
         device = resolve_device(settings.teacher.device)
         self._localizer: Localizer = localizers.load(settings.localizer, device)
-        self._teacher: Teacher = teachers.load(settings.teacher)
+        self._teacher: Teacher = teacher or teachers.load(settings.teacher)
         self._aligner = Aligner(vocabulary.embeddings, settings.align)
         self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
         self._turn = threading.Semaphore(at_once)

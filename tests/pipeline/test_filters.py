@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
+from jobs import cli
 from pipeline.build import build
 from pipeline.dataset import Dataset
 from pipeline.dataset.verify import verify
@@ -179,3 +181,30 @@ def test_a_caption_of_too_many_samples_goes_from_all_of_them(tmp_path, color_tea
     assert list(verify(settings.out)) == []
     kept = dataclasses.replace(settings, out=str(tmp_path / "all"), filters=FilterSettings(max_repeats=4))
     assert build(kept, LocalRunner())["n_samples"] == 10
+
+
+def test_stats_say_what_each_rule_would_leave_out(tmp_path, color_teacher, capsys):
+    """Each count is that of a build with this rule alone."""
+    source = worlds.coco_folder(tmp_path / "source", n=10)
+    settings = worlds.settings(tmp_path / "out", source)
+    build(settings, LocalRunner())
+    sizes = sorted(len(s.image) for s in Dataset.open(settings.out).samples())
+    rules = {"min_bytes": sizes[4], "min_side_px": 31, "max_repeats": 3, "min_words": 7, "min_nouns": 1}
+    (tmp_path / "rules.yaml").write_text(json.dumps({"filters": rules}))
+    assert cli.main(["stats", settings.out, "--filters", str(tmp_path / "rules.yaml"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_usable"], found["n_built"]) == (10, 10)
+    assert found["would_remove"] == {
+        "short_caption": 10, "long_caption": 0, "other_language": 0, "no_noun": 0, "frequent_caption": 4,
+        "small_file": sum(size < sizes[4] for size in sizes), "small_image": 10, "extreme_aspect": 0,
+    }  # fmt: skip
+    assert cli.main(["stats", settings.out, "--filters"]) == 0
+    said = capsys.readouterr().out
+    assert "small_image               10 100.0 %" in said
+    assert "near_duplicate" in said
+    shutil.copytree(f"{settings.out}/plan", tmp_path / "planned/plan")  # nothing is built yet
+    assert cli.main(["stats", str(tmp_path / "planned"), "--filters", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["n_usable"], planned["n_built"], planned["would_remove"]["small_image"]) == (10, 0, 0)
+    (tmp_path / "rules.yaml").write_text("{}")
+    assert cli.main(["stats", settings.out, "--filters", str(tmp_path / "rules.yaml")]) == 2

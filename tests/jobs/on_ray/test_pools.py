@@ -81,6 +81,16 @@ def test_what_no_node_has_ends_the_job_with_a_line_that_says_so(tmp_path, source
 
 
 @pytest.mark.ray
+def test_a_pool_that_no_node_can_embed_ends_the_job_with_a_line_that_says_so(
+    tmp_path, source, ray_instance, monkeypatch
+):
+    monkeypatch.setattr(ray_build, "gpus_of", lambda settings: 4.0)
+    settings = worlds.settings(tmp_path / "ray", source, runtime="ray", no_progress_s=3.0)
+    with pytest.raises(Incomplete, match=r"1 CPU and 4 GPU a worker, and no node has that much"):
+        RayRunner().call(settings, pytest.fail, "never runs")
+
+
+@pytest.mark.ray
 def test_auto_means_cpus_on_a_cluster_without_a_gpu(ray_instance):
     settings = worlds.settings(
         Path("/nowhere"), worlds.SourceSettings(), teacher=TeacherSettings(device="auto")

@@ -1,0 +1,44 @@
+"""A cluster that grows and shrinks on this machine (`benchmarks/fake_cluster.py`)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fake_cluster import configuration
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_its_node_types_are_those_of_the_cluster_file():
+    types = configuration("127.0.0.1:1")["available_node_types"]
+    assert types["ray.head.default"]["resources"] == {"CPU": 0}
+    assert types["gpu_worker"]["min_workers"] == 0
+    assert types["gpu_worker"]["resources"]["GPU"] == 1
+    assert types["cpu_worker"]["min_workers"] == 1
+    assert "GPU" not in types["cpu_worker"]["resources"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.long
+def test_gpu_nodes_rise_from_zero_and_go_and_a_lost_one_changes_no_byte(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.fake_cluster", "--quick", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    before, most, after = found["gpu_nodes"]
+    assert (before, after) == (0, 0)
+    assert most > 0
+    assert found["same_bytes"]
+    assert found["actors_on_head"] == 0
+    assert found["nodes"]["head"] == 1
+    assert found["killed"]["same_bytes"]
+    assert found["killed"]["parts_then"] < found["killed"]["parts"]
+    assert found["refused"]["code"] == 1
+    assert "4 GPU a worker, and no node has that much" in found["refused"]["said"][0]
+    assert (tmp_path / "fake_cluster.csv").read_text().startswith("s,head,cpu_worker,gpu_worker\n")
