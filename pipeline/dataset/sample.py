@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.dataset.layout import FORMAT_VERSION
-from pipeline.dataset.npz import read_npz
+from pipeline.dataset.npz import read_npz, write_npz
 
 if TYPE_CHECKING:
     from pipeline.align import Alignment
 
 #: Arrays with a row a region that every sample has.
 REGION_ARRAYS = ("boxes_xyxy_norm", "objectness", "topk_ids", "topk_probs", "residual", "scores", "kept")
+#: Keys of a pair in the .json member, in their order.
+_PAIR = (
+    "region", "box_xyxy_norm", "concept_id", "concept", "probability", "score", "margin", "objectness", "mentions",
+)  # fmt: skip
 #: Members that are not the image.
 SIDE_MEMBERS = ("json", "npz")
 
@@ -39,10 +42,13 @@ class Sample:
 
     @staticmethod
     def parse(key: str, members: Mapping[str, bytes]) -> Sample:
-        """A sample from its members, extension -> bytes. Raises ValueError or KeyError if they are none."""
-        (extension,) = (name for name in members if name not in SIDE_MEMBERS)
+        """A sample from its members, extension -> bytes; labels alone have no image, and then it is empty.
+
+        Raises ValueError or KeyError if they are none.
+        """
+        (extension,) = [name for name in members if name not in SIDE_MEMBERS] or [""]
         meta = json.loads(members["json"])
-        return Sample(key, extension, members[extension], meta, read_npz(members["npz"]))
+        return Sample(key, extension, members.get(extension, b""), meta, read_npz(members["npz"]))
 
     def region_embeddings(self) -> np.ndarray:
         """float32 [R, D], unit rows up to rounding; [R, 0] where the dataset stores none."""
@@ -97,10 +103,8 @@ def is_pair(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The .npz member: uncompressed, no pickle, fixed time stamps (np.savez writes none of its own)."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    """The .npz member: uncompressed, no pickle, fixed time stamps."""
+    return write_npz(arrays)
 
 
 def pair_rows(
@@ -116,22 +120,27 @@ def pair_rows(
     mentions: dict[int, list[dict[str, int]]] = {}
     for span in spans:
         mentions.setdefault(span["concept_id"], []).append({k: span[k] for k in ("caption", "start", "end")})
-    rows = []
-    for region in np.flatnonzero(alignment.kept):
-        rows.append(
-            {
-                "region": int(region),
-                "box_xyxy_norm": [round(float(v), 5) for v in arrays["boxes_xyxy_norm"][region]],
-                "concept_id": int(alignment.topk_ids[region, 0]),
-                "concept": names[alignment.topk_ids[region, 0]],
-                "probability": round(float(alignment.topk_probs[region, 0]), 4),
-                "score": round(float(alignment.scores[region]), 4),
-                "margin": round(float(alignment.margin[region]), 4),
-                "objectness": round(float(arrays["objectness"][region]), 4),
-                "mentions": mentions.get(int(alignment.topk_ids[region, 0]), []),
-            }
-        )
-    return rows
+    kept = np.flatnonzero(alignment.kept)
+    ids = alignment.topk_ids[kept, 0].tolist() if len(kept) else []
+    first = alignment.topk_probs[kept, 0] if len(kept) else np.zeros(0)
+    columns = zip(
+        kept.tolist(),
+        _rounded(arrays["boxes_xyxy_norm"][kept], 5),
+        ids,
+        [names[i] for i in ids],
+        *(
+            _rounded(values, 4)
+            for values in (first, alignment.scores[kept], alignment.margin[kept], arrays["objectness"][kept])
+        ),
+        [mentions.get(i, []) for i in ids],
+        strict=True,
+    )
+    return [dict(zip(_PAIR, row, strict=True)) for row in columns]
+
+
+def _rounded(values: np.ndarray, digits: int) -> list[Any]:
+    """As Python's `round`: of a float32 the product with 10^5 is exact in 64 bits, so only the last step rounds."""
+    return np.round(values.astype(np.float64), digits).tolist()
 
 
 def stored_row(sample: Sample, members: Mapping[str, bytes]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pipeline.align import AlignSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset
 from pipeline.dataset.random_access import Shards
+from pipeline.dataset.shards import samples_of
 from pipeline.dataset.verify import verify
 from pipeline.relabel import relabel
 from pipeline.remove import remove
@@ -211,3 +212,11 @@ def test_the_command_writes_down_where_the_images_lie(story, tmp_path, capsys):
     assert contents(opened(tmp_path, "labels")) == contents(opened(folder, "labels"))
     assert list(verify(str(tmp_path / "labels"))) == []
     capsys.readouterr()
+
+
+def test_a_shard_of_labels_alone_is_read_without_its_images(story):
+    folder, _ = story
+    labels = opened(folder, "labels")
+    found = [s for shard in labels.shards for s in samples_of(Path(shard.url).read_bytes())]
+    assert [s.key for s in found] == [s.key for s in labels.samples()]
+    assert {(s.extension, s.image) for s in found} == {("", b"")}
