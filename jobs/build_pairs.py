@@ -54,7 +54,7 @@ def runner(settings: BuildSettings) -> Runner:
     if settings.runtime == "ray":
         from jobs.on_ray.build import RayRunner
 
-        return RayRunner()
+        return RayRunner(settings.no_progress_s)
     from pipeline.run_local import LocalRunner
 
     return LocalRunner()

@@ -44,11 +44,13 @@ class RayRunner:
 
     _pipeline: Pipeline | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, no_progress_s: float = BuildSettings.no_progress_s) -> None:
         connect()
+        self._no_progress_s = no_progress_s
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any], slow: bool = False) -> Iterator[Any]:
         """Items as tasks of one CPU, results in order, a bounded number in flight."""
+        wait_for_room({"CPU": 1.0, "GPU": 0.0}, self._no_progress_s, "a task")
         task = ray.remote(num_cpus=1, max_retries=3)(_apply)
         shared = ray.put(function)
         flight: deque[Any] = deque()
@@ -61,7 +63,7 @@ class RayRunner:
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
         resources = {"CPU": 1.0, "GPU": gpus_of(settings)}
-        wait_for_room(resources, settings.no_progress_s)
+        wait_for_room(resources, settings.no_progress_s, "the models' side")
         task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources["GPU"])(function)
         return ray.get(task.remote(*arguments))
 
@@ -82,7 +84,7 @@ class RayRunner:
         return self._pipeline.stages() if self._pipeline else {}
 
 
-def wait_for_room(resources: dict[str, float], seconds: float) -> None:
+def wait_for_room(resources: dict[str, float], seconds: float, what: str) -> None:
     """Returns once some node takes a task of these resources: Ray itself waits without an end, and says nothing.
 
     Raises Incomplete after `seconds`, with what is missing.
@@ -90,7 +92,7 @@ def wait_for_room(resources: dict[str, float], seconds: float) -> None:
     probe = ray.remote(num_cpus=resources["CPU"], num_gpus=resources["GPU"])(_nothing).remote()
     started = time.monotonic()
     while not ray.wait([probe], timeout=max(0.0, min(SAY_S, started + seconds - time.monotonic())))[0]:
-        text = f"the models' side {what_is_missing(resources)}"
+        text = f"{what} {what_is_missing(resources)}"
         waited = time.monotonic() - started
         if waited >= seconds:
             ray.cancel(probe, force=True)

@@ -91,6 +91,25 @@ def test_a_pool_that_no_node_can_embed_ends_the_job_with_a_line_that_says_so(
 
 
 @pytest.mark.ray
+def test_tasks_that_find_no_cpu_end_the_job_with_a_line_that_says_so(ray_instance):
+    import ray
+
+    holder = ray.remote(num_cpus=int(ray.cluster_resources()["CPU"]))(_Holder).remote()
+    ray.get(holder.__ray_ready__.remote())
+    try:
+        with pytest.raises(
+            Incomplete, match=r"a task asks for 1 CPU a worker, and every node that has it is taken"
+        ):
+            next(RayRunner(no_progress_s=3.0).map(str, [1]))
+    finally:
+        ray.kill(holder)
+
+
+class _Holder:
+    """Holds what it reserved."""
+
+
+@pytest.mark.ray
 def test_auto_means_cpus_on_a_cluster_without_a_gpu(ray_instance):
     settings = worlds.settings(
         Path("/nowhere"), worlds.SourceSettings(), teacher=TeacherSettings(device="auto")
