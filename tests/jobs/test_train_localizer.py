@@ -52,6 +52,7 @@ def test_a_bad_flag_ends_with_code_2(capsys):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.long
 def test_two_ray_workers_train_and_write_one_file(tmp_path, ray_instance):
     from jobs.on_ray.training import train_localizer
 

@@ -98,6 +98,7 @@ def test_relabelling_on_ray_gives_the_bytes_of_the_plain_runner(reference, ray_i
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_part_that_fails_on_ray_is_named_and_the_others_are_committed(reference, ray_instance):
     from jobs.on_ray.build import RayRunner
 

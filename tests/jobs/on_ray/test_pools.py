@@ -61,6 +61,7 @@ def test_parts_of_a_worker_that_died_are_done_again_to_the_same_bytes(
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_part_that_ends_every_worker_is_named_and_the_others_are_committed(
     tmp_path, source, ray_instance, monkeypatch
 ):

@@ -74,6 +74,7 @@ def test_the_shipped_classes_are_whole():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_shipped_classes_are_what_the_code_makes():
     from pipeline.teachers.imagenet import class_embeddings
     from pipeline.teachers.sentences import SentenceEncoder
