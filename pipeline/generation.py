@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import storage
 from pipeline import fingerprint
-from pipeline.dataset import claim
+from pipeline.dataset import claim, concepts
 from pipeline.dataset.finish import finish, parts_to_do
-from pipeline.dataset.layout import Layout
+from pipeline.dataset.layout import POOL_FILES, Layout
 from pipeline.dataset.plan import Parts, Plan, other_files
 from pipeline.runner import Runner, run_parts
 from pipeline.settings import BuildSettings
@@ -68,6 +68,21 @@ def copied_plan(source: Layout, layout: Layout, runner: Runner) -> Plan:
         pass
     copy_file((source.plan, layout.plan))
     return Plan.read(layout)
+
+
+def copied_pool(source: Layout, layout: Layout, classifier: bool = False) -> dict[str, Any]:
+    """The dataset's pool in the new folder; returns its record, which comes last. classifier: with the one that labelled
+    it, where there is one. Raises ValueError where the source has no whole pool."""
+    if record := concepts.embeddings_record(layout):
+        return record
+    record = concepts.embeddings_record(source)
+    if record is None:
+        raise ValueError(f"{source.pool} is damaged: complete the dataset first (the build repairs it)")
+    names = [source.pool_file(name) for name in POOL_FILES]
+    for url in [*names, *([source.classifier] if classifier and storage.exists(source.classifier) else [])]:
+        copy_file((url, layout.pool_file(url.rsplit("/", 1)[-1])))
+    concepts.write_record(layout, record)
+    return record
 
 
 def copy_file(urls: tuple[str, str]) -> None:

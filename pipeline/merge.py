@@ -7,9 +7,9 @@ from typing import Any
 
 import storage
 from pipeline import generation
-from pipeline.dataset import Dataset, concepts
+from pipeline.dataset import Dataset
 from pipeline.dataset.finish import missing_parts
-from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
+from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.dataset.plan import Plan
 from pipeline.fingerprint import code_hash
 from pipeline.runner import Runner
@@ -67,7 +67,7 @@ def merge(
         runner,
         options,
         lambda layout: generation.copied_plan(first.layout, layout, runner),
-        lambda layout: _copied_pool(first.layout, layout),
+        lambda layout: generation.copied_pool(first.layout, layout),
     )
 
 
@@ -82,16 +82,3 @@ def _check_same(first: Dataset, rest: Sequence[Dataset], runner: Runner) -> None
             raise NotMergeable(f"{other.url} has other images or another samples_per_shard than {first.url}")
         if missing := missing_parts(plan, runner.map):
             raise NotMergeable(f"{other.url} is not complete: {missing} of {len(names)} parts are missing")
-
-
-def _copied_pool(source: Layout, layout: Layout) -> dict[str, Any]:
-    """The dataset's pool in the new folder; returns its record."""
-    if record := concepts.embeddings_record(layout):
-        return record
-    record = concepts.embeddings_record(source)
-    if record is None:
-        raise NotMergeable(f"{source.pool} is damaged: complete the dataset first (the build repairs it)")
-    for name in POOL_FILES:
-        generation.copy_file((source.pool_file(name), layout.pool_file(name)))
-    concepts.write_record(layout, record)
-    return record

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import storage
 from pipeline import generation
 from pipeline.block_list import BlockList
-from pipeline.dataset import Dataset, check_format, concepts
+from pipeline.dataset import Dataset, check_format
 from pipeline.dataset.finish import missing_parts
-from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
+from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.plan import Part, Plan, part_rows
 from pipeline.dataset.records import INDEX
 from pipeline.runner import Runner
@@ -62,7 +62,7 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
         runner,
         options,
         lambda layout: _plan(source, layout, by_part, runner),
-        lambda layout: _pool(source, layout),
+        lambda layout: generation.copied_pool(source, layout, classifier=True),
     )
     used = {entry for own in by_part.values() for entry in own.values()}
     return {**summary, "not_found": sorted(listed.entries - used)}
@@ -141,17 +141,3 @@ def _forgotten(row: dict[str, Any], gone: set[str]) -> dict[str, Any]:
     if row["source_key"] not in gone or row["problem"]:
         return row
     return {**row, "captions": [], "mentions": [], "spans": [], "extra": "", "problem": "removed"}
-
-
-def _pool(source: Layout, layout: Layout) -> dict[str, Any]:
-    """The dataset's pool, and its classifier where it has one, in the new folder; returns the pool's record."""
-    if record := concepts.embeddings_record(layout):
-        return record
-    record = concepts.embeddings_record(source)
-    if record is None:
-        raise ValueError(f"{source.pool} is damaged: complete the dataset first (the build repairs it)")
-    names = [source.pool_file(name) for name in POOL_FILES]
-    for url in [*names, *([source.classifier] if storage.exists(source.classifier) else [])]:
-        generation.copy_file((url, layout.pool_file(url.rsplit("/", 1)[-1])))
-    concepts.write_record(layout, record)
-    return record
