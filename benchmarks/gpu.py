@@ -35,13 +35,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.null_models import photos
+from benchmarks.timing import cosine, grid, timed, unit_rows
 from concept_pool.settings import PoolSettings
 from pipeline import teachers
+from pipeline.dataset import records
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
@@ -169,18 +171,12 @@ class Bench:
             localizer=LocalizerSettings(kind="grid", max_proposals=n_boxes),
             teacher=self.teacher(model, side),
         )
-        dim = teachers.load(settings.teacher).dim
-        vocabulary = Vocabulary([f"thing {i}" for i in range(1000)], unit_rows(1000, dim), "0" * 16)
-        threads = self.options_threads()
-        annotator = Annotator(settings, vocabulary, "0" * 16, decode_threads=threads)
-        forward_s, flops = self._forward(annotator, side, n_boxes)
-        part = [
-            {
-                "key": f"{i:024x}", "source_key": str(i), "source": "", "captions": ["a red ball"], "mentioned": [0],
-                "image": self._pictures[i % len(self._pictures)],
-            }
-            for i in range(self.options.batch * (1 if self._quick else 4))
-        ]  # fmt: skip
+        teacher = teachers.load(settings.teacher)
+        vocabulary = Vocabulary([f"thing {i}" for i in range(1000)], unit_rows(1000, teacher.dim), "0" * 16)
+        threads = max(1, (os.cpu_count() or 1) - 1)
+        annotator = Annotator(settings, vocabulary, "0" * 16, decode_threads=threads, teacher=teacher)
+        forward_s, flops = self._forward(teacher, n_boxes)
+        part = self._samples(self.options.batch * (1 if self._quick else 4))
         n_parts = max(2, min(12, int(20 / max(forward_s * len(part), 1e-3))))
 
         def annotate() -> None:
@@ -191,7 +187,7 @@ class Bench:
         started = time.perf_counter()
         annotate()
         whole_s = (time.perf_counter() - started) / (n_parts * len(part))
-        decode_s = statistics.median(_timed(lambda p=p: decode(p, 10**8)) for p in self._pictures)
+        decode_s = statistics.median(timed(partial(decode, p, 10**8)) for p in self._pictures)
         return {
             "px": side,
             "boxes": n_boxes,
@@ -203,13 +199,23 @@ class Bench:
             "decode_threads_needed": round(decode_s / forward_s, 2),
         }
 
-    @staticmethod
-    def options_threads() -> int:
-        return max(1, (os.cpu_count() or 1) - 1)
+    def _samples(self, n: int) -> list[dict[str, Any]]:
+        """Rows of `records.SAMPLES`."""
+        same = {"source": "", "captions": ["a red ball"], "extra": "", "mentioned": [0], "spans": []}
+        rows = [
+            {
+                **same,
+                "key": f"{i:024x}",
+                "source_key": str(i),
+                "image": self._pictures[i % len(self._pictures)],
+            }
+            for i in range(n)
+        ]
+        return pa.Table.from_pylist(rows, records.SAMPLES).to_pylist()
 
-    def _forward(self, annotator: Annotator, side: int, n_boxes: int) -> tuple[float, float]:
+    def _forward(self, teacher: Any, n_boxes: int) -> tuple[float, float]:
         """Seconds and operations per image of the bare encoder, its input on the device."""
-        tower = annotator._teacher._regions  # type: ignore[attr-defined]  # the bare encoder has no other door
+        tower = teacher._regions  # the bare encoder has no other door
         picture = decode(self._pictures[0], 10**8)[0]
         height, width = tower.preprocess.size_of(*picture.shape[:2])
         batch = torch.zeros(self.options.batch, 3, height, width, device=self.device)
@@ -234,7 +240,7 @@ class Bench:
         for features, size in (("roi", side), ("crop", 0)):
             teacher = teachers.load(self.teacher(model, size, features=features))
             seconds.append(
-                self._seconds(lambda t=teacher: t.encode_regions(images, boxes), 1 if self._quick else 3)
+                self._seconds(partial(teacher.encode_regions, images, boxes), 1 if self._quick else 3)
             )
         return round(seconds[1] / seconds[0], 2)
 
@@ -277,35 +283,7 @@ class Bench:
     def _seconds(self, work: Callable[[], Any], times: int) -> float:
         """Median seconds of a call, after one that warms up; the device has finished before the clock stops."""
         work()
-        return statistics.median(_timed(work, self.device) for _ in range(times))
-
-
-def _timed(work: Callable[[], Any], device: torch.device | None = None) -> float:
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    work()
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
-def cosine(a: list[torch.Tensor], b: list[torch.Tensor], centre: torch.Tensor) -> float:
-    """The worst cosine of two rows of the same region, measured from a centre."""
-    pairs = zip(a, b, strict=True)
-    return min(torch.cosine_similarity(x - centre, y - centre).min().item() for x, y in pairs)
-
-
-def grid(n: int) -> np.ndarray:
-    """n boxes of many sizes: float32 [n, 4], the same each time."""
-    random = np.random.default_rng(0)
-    low = random.random((n, 2)) * 0.7
-    return np.concatenate([low, low + 0.05 + random.random((n, 2)) * 0.25], axis=1).astype(np.float32)
-
-
-def unit_rows(n: int, dim: int) -> torch.Tensor:
-    rows = torch.randn(n, dim, generator=torch.Generator().manual_seed(0))
-    return torch.nn.functional.normalize(rows, dim=1)
+        return statistics.median(timed(work, self.device) for _ in range(times))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python -m benchmarks.repeated_keys --sizes 100000 1000000 10000000
 
 The indices are simulated: units of 65,536 rows with a key and no problem, one key in a hundred being an earlier one. The
-passes run in one other process, so that the driver's memory is its own. Each size runs in a process of its own. The last line
+passes run in one other process, so that the memory of the driver is its own. Each size has its own driver. The last line
 is JSON: for each size by how much the peak RSS of driver and worker grew (MiB), CPU seconds and bytes read of the worker
 per key, the rows found and whether they are those that must be found.
 """

@@ -21,7 +21,7 @@ def write(url: str, array: np.ndarray, ends: Sequence[int] | np.ndarray) -> None
     head = (edges + head_bytes(len(ends))).astype(_NUMBER)
     with storage.atomic_write(url) as target:
         target.write(head.tobytes())
-        target.write(np.ascontiguousarray(array).tobytes())
+        target.write(np.ascontiguousarray(array).view(np.uint8).data)
 
 
 def head_bytes(n_pieces: int) -> int:

@@ -28,8 +28,8 @@ from pipeline.stages import index
 from pipeline.stages.index import UnitRecord
 from pipeline.standing import Standing, tell
 
-#: Keys of a task; it holds about 100 bytes for each.
-KEYS_A_TASK = 1 << 21
+#: Keys of a task; it holds some 200 bytes for each (benchmarks/repeated_keys.py).
+KEYS_A_TASK = 1 << 20
 #: What is said of rows after keys were compared: their keys count.
 LATER = (*REASONS, "frequent_caption")
 #: A digest in two halves, and whose it is.
@@ -128,11 +128,11 @@ def find(layout: Layout, groups: list[range], scattered: list[str], share: int) 
 def repeated(keys: np.ndarray) -> np.ndarray:
     """`MARKS` of all but the first of equal digests, in plan order. keys: `KEYS` in plan order."""
     order = np.lexsort((keys["low"], keys["high"]))  # stable: equal ones stay in plan order
-    by_digest = keys[order]
-    again = np.zeros(len(keys), bool)
-    again[1:] = (by_digest["high"][1:] == by_digest["high"][:-1]) & (
-        by_digest["low"][1:] == by_digest["low"][:-1]
-    )
+    again = np.ones(len(keys), bool)
+    again[:1] = False
+    for half in ("high", "low"):
+        values = keys[half][order]
+        again[1:] &= values[1:] == values[:-1]
     later = keys[np.sort(order[again])]
     marks = np.empty(len(later), MARKS)
     marks["unit"], marks["row"] = later["unit"], later["row"]
