@@ -56,10 +56,10 @@ from pipeline.teachers.settings import TeacherSettings
 
 #: (model, short side in pixels, boxes), and both of --quick.
 CASES = [
-    ("RN50", 800, 100, 96, 10), ("RN50", 800, 300, 96, 30), ("ViT-B-16", 224, 100, 64, 10),
-    ("ViT-L-14", 224, 100, 56, 10), ("ViT-L-14", 336, 100, 84, 10),
+    ("RN50", 800, 100, 64, 2), ("RN50", 800, 300, 64, 4), ("ViT-B-16", 224, 100, 64, 4),
+    ("ViT-L-14", 224, 100, 56, 4), ("ViT-L-14", 336, 100, 84, 4),
 ]  # fmt: skip
-QUICK_BATCH = 4
+QUICK_BATCH = 2
 #: How far the centred embeddings of a device may be from those of the CPU, as a cosine.
 LEAST_COSINE = 0.99
 
@@ -135,12 +135,12 @@ class Bench:
 
     def correct(self) -> dict[str, Any]:
         """Raises AssertionError if the device's embeddings are not the CPU's."""
-        images = [decode(p, 10**8)[0] for p in self._pictures[:4]]
-        boxes = [grid(12)] * len(images)
+        images = [decode(p, 10**8)[0] for p in self._pictures[: 2 if self._quick else 4]]
+        boxes = [grid(4 if self._quick else 12)] * len(images)
         found = {}
         torch.backends.cudnn.allow_tf32 = False
         for model, side in (
-            [("RN50", 96), ("ViT-B-16", 64)] if self._quick else [("RN50", 320), ("ViT-B-16", 224)]
+            [("RN50", 64), ("ViT-B-16", 64)] if self._quick else [("RN50", 320), ("ViT-B-16", 224)]
         ):
             there = teachers.load(self.teacher(model, side, precision="fp32", batch_images=4))
             here = teachers.load(self.teacher(model, side, precision="fp32", batch_images=1, device="cpu"))
@@ -231,12 +231,12 @@ class Bench:
 
         with FlopCounterMode(display=False) as counter:
             forward()
-        seconds = self._seconds(forward, 2 if self._quick else 8)
+        seconds = self._seconds(forward, 1 if self._quick else 8)
         return seconds / len(batch), counter.get_total_flops() / len(batch)
 
     def roi_over_crop(self) -> float:
-        model, side, n = ("RN50", 64, 8) if self._quick else ("RN50", 800, 100)
-        images = [decode(p, 10**8)[0] for p in self._pictures[: 2 if self._quick else 8]]
+        model, side, n = ("RN50", 64, 4) if self._quick else ("RN50", 800, 100)
+        images = [decode(p, 10**8)[0] for p in self._pictures[: 1 if self._quick else 8]]
         boxes = [grid(n)] * len(images)
         seconds = []
         for features, size in (("roi", side), ("crop", 0)):

@@ -10,20 +10,25 @@ from pipeline.teachers.tower import SizeOf
 
 
 def micro_batches(sizes: list[tuple[int, int]], largest: int) -> list[list[int]]:
-    """Positions, each once: first as many batches of `largest` images of one size as there are, by their last image; then
-    what is left, images of one size beside each other, in batches of `largest`.
+    """Positions, each once, in batches of at most `largest`: the fewest passes that images of one size a pass allow.
 
-    sizes: of each image.
+    First the batches of `largest` images of one size, by their last image; then what is left of each size, several sizes a
+    batch. sizes: of each image.
     """
     filling: dict[tuple[int, int], list[int]] = {}
-    full = []
+    batches = []
     for position, size in enumerate(sizes):
         batch = filling.setdefault(size, [])
         batch.append(position)
         if len(batch) == largest:
-            full.append(filling.pop(size))
-    left = [position for batch in filling.values() for position in batch]
-    return [*full, *(left[i : i + largest] for i in range(0, len(left), largest))]
+            batches.append(filling.pop(size))
+    mixed: list[int] = []
+    for left in filling.values():
+        if len(mixed) + len(left) > largest:
+            batches.append(mixed)
+            mixed = []
+        mixed += left
+    return [*batches, mixed] if mixed else batches
 
 
 def seen_size(image: bytes, size_of: SizeOf) -> tuple[int, int]:
