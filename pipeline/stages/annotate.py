@@ -24,6 +24,7 @@ from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
 from pipeline.filters import check_image_text, check_size
 from pipeline.images import BadSample, decode
+from pipeline.jpeg_gpu import GpuJpegs
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
@@ -96,6 +97,8 @@ class Annotator:
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teacher or teachers.load(settings.teacher)
         self._aligner = Aligner(vocabulary.embeddings, settings.align)
+        on_gpu = settings.jpeg_on == "gpu"
+        self._jpegs = GpuJpegs(settings.teacher.device, settings.source.max_pixels) if on_gpu else None
         self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
         self._turn = threading.Semaphore(at_once)
         self._waited = threading.local()
@@ -122,7 +125,7 @@ class Annotator:
         waiting: deque[list[tuple[dict[str, Any], Future[Decoded]]]] = deque()
         try:
             for chunk in self._batches(samples):
-                waiting.append([(s, self._decoders.submit(self._decode, s)) for s in chunk])
+                waiting.append(self._submitted(chunk))
                 if len(waiting) > AHEAD:
                     yield _surviving(waiting.popleft(), rejects)
             while waiting:
@@ -141,8 +144,20 @@ class Annotator:
         sizes = list(self._decoders.map(lambda sample: seen_size(sample["image"], size_of), samples))
         return ([samples[i] for i in batch] for batch in micro_batches(sizes, largest))
 
-    def _decode(self, row: dict[str, Any]) -> Decoded:
-        pixels, extension = decode(row["image"], self._settings.source.max_pixels)
+    def _submitted(self, chunk: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Future[Decoded]]]:
+        """A micro-batch that is being decoded. A GPU gets it whole, before the threads take what it left to them."""
+        if self._jpegs is None:
+            return [(row, self._decoders.submit(self._decode, row)) for row in chunk]
+        together = self._decoders.submit(self._jpegs, [row["image"] for row in chunk])
+        return [(row, self._decoders.submit(self._decode, row, together, i)) for i, row in enumerate(chunk)]
+
+    def _decode(
+        self, row: dict[str, Any], together: Future[list[np.ndarray | None]] | None = None, place: int = 0
+    ) -> Decoded:
+        done = together.result()[place] if together else None
+        pixels, extension = (
+            (done, "jpg") if done is not None else decode(row["image"], self._settings.source.max_pixels)
+        )
         check_size(pixels.shape[1], pixels.shape[0], self._settings.filters)
         return Decoded(row, pixels, extension)
 
