@@ -48,9 +48,10 @@ def run(dataset: str, others: list[str], out: str, iou: float, votes: int, runti
     from jobs.build_pairs import runner
     from jobs.outcome import outcome
     from jobs.relabel import settings_of
-    from pipeline.merge import merge
 
     def make() -> Any:
+        from pipeline.merge import merge
+
         settings = settings_of(dataset, ["--out", out, "--runtime", runtime])
         return settings, merge(dataset, others, settings, runner(settings), iou, votes)
 

@@ -86,6 +86,7 @@ class View:
         from rich.table import Table
         from rich.text import Text
 
+        self._pace.wait(time.monotonic())
         row = Table.grid(padding=(0, 1))
         spent = f"{duration(time.monotonic() - self._since)}"
         left = "" if self._pace.left_s is None or latest.finished else f", {duration(self._pace.left_s)} left"
