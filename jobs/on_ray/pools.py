@@ -297,7 +297,7 @@ def what_is_missing(resources: dict[str, float]) -> str:
     """Why a worker of these resources may find no place."""
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fits = any(all(node.get(name, 0) >= n for name, n in resources.items() if n) for node in there)
-    why = "every node that has it is taken" if fits else "no node has that much"
+    why = "every node that has it is taken, or its workers still start" if fits else "no node has that much"
     return f"asks for {_said(resources)} a worker, and {why}"
 
 

@@ -282,3 +282,22 @@ echo "${COMPREPLY[@]}"
     script = capsys.readouterr().out + ask
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=True)
     assert done.stdout.split() == ["--align.threshold"]
+
+
+def test_a_commands_own_help_says_what_the_list_of_commands_says(capsys):
+    for words in (["verify"], ["images"], ["pool", "diff"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, "--help"])
+        assert ended.value.code == 0
+        out = capsys.readouterr().out
+        assert "docs/cli.md" in out
+        assert {"verify": "Re-checks every byte", "images": "Says where", "pool": "Classes gained"}[
+            words[0]
+        ] in out
+
+
+def test_the_version_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("regionpairs 0.")
