@@ -29,7 +29,7 @@ def outcome(script: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]
     job_log.begin()
     try:
         with watched():
-            tell(Standing("start: libraries are loaded"))
+            tell(Standing("start: loading libraries"))
             settings, summary = make()
     except Refused as e:
         print(

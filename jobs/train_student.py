@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         with (
             contextlib.nullcontext() if sys.stderr.isatty() else watched(sys.stderr)
         ):  # a terminal has the trainer's bar
-            tell(Standing("start: libraries and data are loaded"))
+            tell(Standing("start: loading libraries and data"))
             summary = train(settings, StopSignal())
     except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
         return failure("train_student.py", e)
@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(settings: TrainSettings) -> None:
-    """No relative path inside a submitted job: its folder is a temporary upload."""
+    """A dataset; no relative path inside a submitted job: its folder is a temporary upload."""
+    if not settings.data.dataset and not settings.data.mix:
+        raise ValueError("data.dataset: is empty; give the folder of a built dataset")
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
     mixed = [("data.mix", m.path) for m in settings.data.mix]

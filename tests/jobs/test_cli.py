@@ -252,6 +252,14 @@ def test_errors_say_what_to_do_next(tmp_path, capsys):
     assert hint(error) == "pip install 'regionpairs[ray]'"
     assert hint(ModuleNotFoundError("No module named 'mine'", name="mine")) == ""
     assert hint(ValueError("no such thing")) == ""
+    assert "--repair" in hint(
+        FileNotFoundError(2, "No such file or directory", "/d/index/000001-90bbe126bbf9.parquet")
+    )
+    assert "--repair" in hint(
+        ValueError("000000-99ba3ec938d4.tar is damaged: its sha256 is not the manifest's")
+    )
+    assert hint(FileNotFoundError(2, "No such file or directory", "/d/mine.parquet")) == ""
+    assert "DATASET/concept_pool" in hint(FileNotFoundError("d is no concept pool: it has no pool.json"))
 
 
 def test_the_extras_that_hints_name_are_there():
