@@ -13,6 +13,7 @@ from evaluation.truth import TrueImage, TruthSet
 from pipeline import teachers
 from pipeline.localizers import Localizer
 from pipeline.networks.weights_files import load_into
+from pipeline.standing import Standing, tell
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
 
@@ -63,6 +64,7 @@ def embed(
     regions, images = [], []
     for start in range(0, len(truth.images), batch_images):
         batch = truth.images[start : start + batch_images]
+        tell(Standing("embeddings of true boxes", "images", start, len(truth.images)))
         boxes = [np.concatenate([image.boxes_xyxy_norm, _WHOLE]) for image in batch]
         for embeddings in model.encode_regions([image.load() for image in batch], boxes):
             regions.append(embeddings[:-1])
@@ -128,6 +130,7 @@ def detection_on_proposals(
     true: list[detection.TrueBoxes] = []
     for start in range(0, len(truth.images), batch_images):
         batch = truth.images[start : start + batch_images]
+        tell(Standing("detection", "images", start, len(truth.images)))
         pixels = [image.load() for image in batch]
         proposals = localizer(pixels, [image.key for image in batch])
         kept = [detection.propose(p.boxes_xyxy_norm, p.objectness, settings) for p in proposals]

@@ -26,6 +26,7 @@ from jobs import (
 )
 from jobs.hints import with_hint
 from jobs.printable import Printable
+from jobs.progress import told
 from reports import commands as report_commands
 
 
@@ -44,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     ):
         try:
             arguments = vars(parser().parse_args(argv))
-            code = arguments.pop("run")(**arguments)
+            with told() if arguments.pop("told", False) else contextlib.nullcontext():
+                code = arguments.pop("run")(**arguments)
             sys.stdout.flush()
             return code
         except BrokenPipeError:  # the reader, `head` say, has seen enough; nothing is left to flush at exit

@@ -19,6 +19,7 @@ import storage
 from evaluation.settings import EvaluateSettings
 from jobs.arguments import parse
 from jobs.failures import failure
+from jobs.progress import told
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     from evaluation.evaluate import evaluate, lines  # after the arguments, so that --help loads no torch
 
     try:
-        report = evaluate(settings)
+        with told():
+            report = evaluate(settings)
         if settings.out:
             document = json.dumps({"settings": asdict(settings), **report}, indent=1)
             storage.write_bytes(storage.absolute(settings.out), document.encode())

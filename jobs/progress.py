@@ -29,6 +29,22 @@ def watched(stream: TextIO | None = None) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Within it, a command whose stdout is for its answer says on stderr how far it has come, a line every ten seconds."""
+    log = logging.getLogger("regionpairs")
+    handler, level = logging.StreamHandler(sys.stderr), log.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with _plain():
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
 def is_terminal(stream: TextIO) -> bool:
     """Whether a view that moves the cursor is of use there: not in a job's log, nor where TERM is dumb."""
     isatty = getattr(stream, "isatty", lambda: False)

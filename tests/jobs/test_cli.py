@@ -309,3 +309,22 @@ def test_the_version_is_one_line(capsys):
         cli.main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("regionpairs 0.")
+
+
+def test_a_long_command_says_on_stderr_how_far_it_is_and_answers_on_stdout(monkeypatch, capsys):
+    from jobs import look_commands
+    from pipeline import standing
+
+    monkeypatch.setattr(standing, "EVERY_S", 0.0)
+    monkeypatch.setattr(standing.PlainLog.__init__, "__defaults__", (0.0, standing.time.monotonic))
+
+    def verify(dataset, repair, as_json):
+        standing.tell(standing.Standing("verify", "blocks", 1, 3))
+        print("the answer")
+        return 0
+
+    monkeypatch.setattr(look_commands, "verify", verify)
+    assert cli.main(["verify", "d"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "the answer\n"
+    assert said.err.rstrip().endswith("verify 1/3 blocks (33 %)")
