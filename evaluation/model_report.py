@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+import storage
 from concept_pool.embed import embed_pool
 from evaluation.metrics import detection, zero_shot
 from evaluation.truth import TrueImage, TruthSet
@@ -38,7 +40,16 @@ class Embedded:
 
 
 def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
-    """The teacher, its image tower replaced by a student's (student.safetensors of the trainer) where one is named."""
+    """The teacher, its image tower replaced by a student's (student.safetensors of the trainer) where one is named.
+
+    Raises ValueError for a student whose run says that it began as another kind of teacher.
+    """
+    kind = _kind_of(checkpoint) if checkpoint else None
+    if kind not in (None, settings.kind, "student"):
+        raise ValueError(
+            f"teacher.kind: the student began as the teacher '{kind}', not '{settings.kind}'; give --teacher.kind {kind}, and "
+            "what else of that teacher its run's settings.json names"
+        )
     teacher = teachers.load(settings)
     if checkpoint:
         tower = getattr(teacher, "tower", None)
@@ -48,6 +59,15 @@ def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
             )
         load_into(tower.encoder, checkpoint)
     return teacher
+
+
+def _kind_of(checkpoint: str) -> str | None:
+    """The kind of teacher that a student began as, by the settings of its run beside it; None where there are none."""
+    beside = storage.join(checkpoint.rpartition("/")[0] or ".", "settings.json")
+    try:
+        return str(json.loads(storage.read_bytes(storage.absolute(beside)))["student"]["encoder"]["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def embed(
