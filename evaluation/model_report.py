@@ -47,8 +47,8 @@ def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
     kind = _kind_of(checkpoint) if checkpoint else None
     if kind not in (None, settings.kind, "student"):
         raise ValueError(
-            f"teacher.kind: the student began as the teacher '{kind}', not '{settings.kind}'; give --teacher.kind {kind}, and "
-            "what else of that teacher its run's settings.json names"
+            f"teacher.kind: the student began as the teacher '{kind}', not '{settings.kind}'; "
+            f"give --teacher.kind {kind}, and what else of that teacher its run's settings.json names"
         )
     teacher = teachers.load(settings)
     if checkpoint:

@@ -99,7 +99,7 @@ def test_only_a_teacher_with_an_image_tower_takes_a_student(monkeypatch, tmp_pat
     assert model_report.load_student(TeacherSettings(), None).dim == DIM
     (tmp_path / "settings.json").write_text('{"student": {"encoder": {"kind": "photo"}}}')
     with pytest.raises(
-        ValueError, match="began as the teacher 'photo', not 'shapes'; give --teacher.kind photo"
+        ValueError, match=r"began as the teacher 'photo', not 'shapes'; give --teacher.kind photo"
     ):
         model_report.load_student(TeacherSettings(), str(tmp_path / "student.safetensors"))
     with pytest.raises(ValueError, match="no image tower that a student could replace"):
