@@ -98,6 +98,7 @@ def test_the_guides_commands_run(tmp_path):
         "DATA": str(data),
         "BUILD": "--config demo --pool.min_count 2 --samples_per_shard 12",
         "TRAIN": "--config train_tiny --run.steps 2 --data.batch_images 4",
+        "TEACHER": "--teacher.kind shapes",
         "TRUTH": "--truth.kind shapes --truth.count 4",
     }
     for block in blocks("bash"):
