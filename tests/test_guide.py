@@ -125,7 +125,11 @@ def test_the_quickstarts_commands_run_on_a_folder_of_photographs(tmp_path):
     for name, texts in list(said.items())[:16]:
         shutil.copy(coco / "images" / name, photos)
         (photos / name).with_suffix(".txt").write_text("\n".join(texts))
-    (tmp_path / "instances.json").symlink_to(coco / "instances.json")
+    boxes = json.loads((coco / "instances.json").read_text())
+    boxes["images"] = [image for image in boxes["images"] if (photos / image["file_name"]).exists()]
+    ids = {image["id"] for image in boxes["images"]}
+    boxes["annotations"] = [row for row in boxes["annotations"] if row["image_id"] in ids]
+    (tmp_path / "instances.json").write_text(json.dumps(boxes))
     for block in blocks("bash", QUICKSTART):
         run(block, tmp_path, tmp_path)
     for name in ("pairs.report.html", "student/student.safetensors", "coco/instances.json", "student.json"):
