@@ -91,6 +91,7 @@ def embed(
             images.append(embeddings[-1])
     sizes = [len(image.labels) for image in truth.images]
     if texts_of is None:
+        tell(Standing("embeddings of captions and class names"))
         captions = model.encode_text([text for image in truth.images for text in image.captions])
         classes = torch.from_numpy(embed_pool(truth.names, templates, model.encode_text))
     else:
