@@ -15,7 +15,7 @@ from pipeline.teachers.clip_text import text_encoder
 from pipeline.teachers.open_clip_regions import region_encoder
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Tower
+from pipeline.teachers.tower import CropTower, SizeOf, Tower
 
 #: The short and long side in pixels of RegionCLIP's images (PARITY 39); the short side is the default.
 SHORT_SIDE, LONG_OVER_SHORT = 800, 1333 / 800
@@ -69,6 +69,11 @@ class ClipTeacher:
             self.dim = encoder.dim
             preprocess = Preprocess(short, longest, encoder.multiple_of, mean, std)
             self._regions = Tower(encoder, preprocess, settings)
+
+    @property
+    def seen_size(self) -> SizeOf | None:
+        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
+        return self._regions.seen_size if isinstance(self._regions, Tower) else None
 
     def encode_regions(
         self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
