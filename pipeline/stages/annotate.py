@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,16 +16,16 @@ import pyarrow as pa
 import torch
 
 from pipeline import localizers, teachers
-from pipeline.align import Aligner, Image
-from pipeline.dataset import concepts, records, sample
+from pipeline.dataset import concepts, records
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
-from pipeline.filters import check_image_text, check_size
-from pipeline.images import BadSample, decode
+from pipeline.filters import check_size
+from pipeline.images import decode
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import WAITED, Job, Payload, note
+from pipeline.stages.packing import Decoded, Embedded, Packer
 from pipeline.teachers import Teacher
 
 #: Micro-batches that are decoded ahead of the one that computes.
@@ -58,15 +56,6 @@ class Annotate:
         return pa.Table.from_pylist(rows, self.writes)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """A sample with its pixels: uint8 [H, W, 3], upright."""
-
-    sample: dict[str, Any]
-    pixels: np.ndarray
-    extension: str
-
-
 class Annotator:
     """Rows of `records.SAMPLES` -> rows of `records.ANNOTATED`. Holds the models; no I/O, no clock, no Ray.
 
@@ -88,12 +77,10 @@ class Annotator:
     ):
         torch.set_num_threads(settings.threads)
         self._settings = settings
-        self._vocabulary = vocabulary
-        self._identity = {"pool": vocabulary.hash, "fingerprint": fingerprint}
+        self._pack = Packer(settings, vocabulary, fingerprint)
         device = resolve_device(settings.teacher.device)
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teacher or teachers.load(settings.teacher)
-        self._aligner = Aligner(vocabulary.embeddings, settings.align)
         self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
         self._turn = threading.Semaphore(at_once)
         self._waited = threading.local()
@@ -148,55 +135,20 @@ class Annotator:
                 raise
             rejects.add("compute", one.sample, "model_error", f"{type(e).__name__}: {e}")
             return []
-        return rejects.guard("align", lambda w: self._pack(*w), work, lambda w: w[0].sample)
+        return self._pack(work, rejects)
 
-    def _embed(self, decoded: list[Decoded]) -> list[tuple[Decoded, Any, torch.Tensor, torch.Tensor]]:
+    def _embed(self, decoded: list[Decoded]) -> list[Embedded]:
         if not decoded:
             return []
         images = [d.pixels for d in decoded]
         proposals = self._localizer(images, [d.sample["source_key"] for d in decoded])
-        boxes = [np.concatenate([p.boxes_xyxy_norm.astype(np.float32), _WHOLE]) for p in proposals]
-        regions = self._teacher.encode_regions(images, boxes)
+        boxes = [p.boxes_xyxy_norm.astype(np.float32) for p in proposals]
+        regions = self._teacher.encode_regions(images, [np.concatenate([b, _WHOLE]) for b in boxes])
         texts = [readable(c) for d in decoded for c in d.sample["captions"]]
         captions = torch.nn.functional.normalize(self._teacher.encode_text(texts), dim=1)
         parts = captions.split([len(d.sample["captions"]) for d in decoded])
-        return list(zip(decoded, proposals, regions, parts, strict=True))
-
-    def _pack(
-        self, decoded: Decoded, proposals: Any, regions: torch.Tensor, captions: torch.Tensor
-    ) -> dict[str, Any]:
-        """A row of `records.ANNOTATED`. regions: [R + 1, D], the whole image last. captions: [T, D], unit rows."""
-        if not np.isfinite(regions.numpy()).all() or not np.isfinite(captions.numpy()).all():
-            raise BadSample("not_finite", "an embedding holds NaN or infinity")
-        row = decoded.sample
-        regions, whole = regions[:-1], torch.nn.functional.normalize(regions[-1], dim=0)
-        similar = [round(float(cosine), 4) for cosine in captions @ whole]
-        check_image_text(similar, self._settings.filters)
-        boxes = proposals.boxes_xyxy_norm.astype(np.float32)
-        height, width = decoded.pixels.shape[:2]
-        image = Image(row["mentioned"], boxes, proposals.objectness, (width, height))
-        (alignment,) = self._aligner([regions], [image])
-        form = self._settings.align.region_embeddings
-        arrays: dict[str, np.ndarray] = {
-            "boxes_xyxy_norm": boxes,
-            "objectness": proposals.objectness.astype(np.float32),
-            "caption_embeddings": captions.numpy().astype(np.float16),
-            **sample.alignment_arrays(alignment, len(self._vocabulary.names)),
-            **sample.region_embedding_arrays(regions.numpy(), form),
-        }
-        meta = {
-            "source_key": row["source_key"],
-            "source": row["source"],
-            "width": width,
-            "height": height,
-            "captions": row["captions"],
-            "image_text_scores": similar,
-            **({"extra": json.loads(row["extra"])} if row["extra"] else {}),
-            "mentioned": list(row["mentioned"]),
-            **self._identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),
-        }
-        return sample.annotated_row(row["key"], decoded.extension, row["image"], meta, arrays)
+        objectness = [p.objectness.astype(np.float32) for p in proposals]
+        return list(map(Embedded, decoded, boxes, objectness, regions, parts))
 
 
 def readable(caption: str) -> str:

@@ -50,14 +50,13 @@ class Relabel:
         regions = torch.from_numpy(sample.region_embeddings(arrays))
         meta = json.loads(stored["meta"]) | {"mentioned": stored["mentioned"]}
         (alignment,) = self._aligner([regions], [Image.of_stored(meta, arrays)])
-        meta |= {
-            **self._job.identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, stored["spans"]),
-        }
+        meta |= self._job.identity
+        del meta["pairs"]
         new = {name: arrays[name] for name in COPIED}
         new |= sample.alignment_arrays(alignment, len(self._vocabulary.names))
         new |= self._embeddings(arrays)
-        return sample.annotated_row(stored["key"], stored["extension"], stored["image"], meta, new)
+        pairs = sample.pairs_json(arrays, alignment, self._vocabulary.names, stored["spans"])
+        return sample.annotated_row(stored["key"], stored["extension"], stored["image"], meta, new, pairs)
 
     def _embeddings(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The stored embeddings as they are, or in the form that the new settings ask for."""
