@@ -46,7 +46,7 @@ from pipeline.localizers.settings import LocalizerSettings
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
-from pipeline.stages.annotate import Annotator
+from pipeline.stages.annotator import Annotator
 from pipeline.teachers.settings import TeacherSettings
 
 #: (model, short side in pixels, boxes).

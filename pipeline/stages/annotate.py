@@ -1,40 +1,16 @@
-"""Stage 2 of a build: samples -> samples with regions and labels. The only stage that holds models."""
+"""Stage 2 of a build: samples -> samples with regions and labels. The only stage that holds models.
+
+They are imported where the stage is made: workers of the other stages, and drivers, know this file and start without torch.
+"""
 
 from __future__ import annotations
 
-import itertools
-import re
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
 
-from pipeline import localizers, teachers
 from pipeline.dataset import concepts, records
-from pipeline.dataset.concepts import Vocabulary
-from pipeline.devices import resolve_device
-from pipeline.filters import check_size
-from pipeline.images import decode
-from pipeline.localizers import Localizer
-from pipeline.rejects import Rejects
-from pipeline.settings import BuildSettings
-from pipeline.stages.chain import WAITED, Job, Payload, note
-from pipeline.stages.packing import Decoded, Embedded, Packer
-from pipeline.teachers import Teacher
-
-#: Micro-batches that are decoded ahead of the one that computes.
-AHEAD = 2
-#: What of a caption reaches the text encoder: tokenisers take time that grows with the square of a word's length.
-MAX_WORD, MAX_TEXT = 100, 2000
-#: The box of a whole image: its embedding is compared with those of the captions.
-_WHOLE = np.array([[0, 0, 1, 1]], np.float32)
-_LONG_WORD = re.compile(rf"(\S{{{MAX_WORD}}})\S+")
+from pipeline.stages.chain import WAITED, Job, Payload
 
 
 class Annotate:
@@ -45,131 +21,25 @@ class Annotate:
     writes = records.ANNOTATED
 
     def __init__(self, job: Job):
+        from pipeline.stages.annotator import Annotator
+
         vocabulary = concepts.load_vocabulary(job.layout)
         self._annotator = Annotator(
             job.settings, vocabulary, job.identity["fingerprint"], job.decode_threads, job.at_once
         )
 
     def __call__(self, payload: Payload) -> pa.Table:
-        rows = self._annotator(payload.table.to_pylist(), payload.rejects)
+        rows = self._annotator(records.with_views(payload.table), payload.rejects)
         payload.seconds[WAITED] = self._annotator.waited_s
-        return pa.Table.from_pylist(rows, self.writes)
+        return _with_images(rows, payload.table)
 
 
-class Annotator:
-    """Rows of `records.SAMPLES` -> rows of `records.ANNOTATED`. Holds the models; no I/O, no clock, no Ray.
-
-    Micro-batches of `teacher.batch_images` are formed from the samples in their order, so the result is a function of the
-    part alone. While one micro-batch computes, the next ones decode in threads. Threads may call it side by side, each with
-    a part of its own: `at_once` of them run models at a time, the others decode, pack, or are outside of it. A runner that
-    sends one part more than that in never lets a model wait for another thing. teacher: that of the settings, where it is
-    loaded already.
-    """
-
-    def __init__(
-        self,
-        settings: BuildSettings,
-        vocabulary: Vocabulary,
-        fingerprint: str,
-        decode_threads: int = 1,
-        at_once: int = 1,
-        teacher: Teacher | None = None,
-    ):
-        torch.set_num_threads(settings.threads)
-        self._settings = settings
-        self._pack = Packer(settings, vocabulary, fingerprint)
-        device = resolve_device(settings.teacher.device)
-        self._localizer: Localizer = localizers.load(settings.localizer, device)
-        self._teacher: Teacher = teacher or teachers.load(settings.teacher)
-        self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
-        self._turn = threading.Semaphore(at_once)
-        self._waited = threading.local()
-
-    def __call__(self, samples: list[dict[str, Any]], rejects: Rejects) -> list[dict[str, Any]]:
-        """Every sample comes back annotated or becomes a reject row."""
-        torch.set_num_threads(self._settings.threads)  # the setting is one of the calling thread
-        self._waited.seconds = 0.0
-        annotated: list[dict[str, Any]] = []
-        for decoded in self._decoded(samples, rejects):
-            annotated += self._annotate(decoded, rejects)
-        return annotated
-
-    @property
-    def waited_s(self) -> float:
-        """Seconds that the calling thread's last part waited for others' models."""
-        return float(self._waited.seconds)
-
-    def _decoded(self, samples: list[dict[str, Any]], rejects: Rejects) -> Iterator[list[Decoded]]:
-        """Micro-batches with their pixels, `AHEAD` of them decoded before they are asked for."""
-        waiting: deque[list[tuple[dict[str, Any], Future[Decoded]]]] = deque()
-        try:
-            for chunk in _chunks(samples, self._settings.teacher.batch_images):
-                waiting.append([(s, self._decoders.submit(self._decode, s)) for s in chunk])
-                if len(waiting) > AHEAD:
-                    yield _surviving(waiting.popleft(), rejects)
-            while waiting:
-                yield _surviving(waiting.popleft(), rejects)
-        finally:
-            for left in waiting:
-                for _, future in left:
-                    future.cancel()
-
-    def _decode(self, row: dict[str, Any]) -> Decoded:
-        pixels, extension = decode(row["image"], self._settings.source.max_pixels)
-        check_size(pixels.shape[1], pixels.shape[0], self._settings.filters)
-        return Decoded(row, pixels, extension)
-
-    def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:
-        """A micro-batch through the models. If they raise, each of its samples alone, so that one costs only itself."""
-        try:
-            started = time.perf_counter()
-            with self._turn:
-                self._waited.seconds += time.perf_counter() - started
-                work = self._embed(decoded)
-        except Exception as e:
-            if len(decoded) > 1:
-                return [row for one in decoded for row in self._annotate([one], rejects)]
-            (one,) = decoded
-            note(e, f"sample {one.sample['source_key']}")
-            if is_of_the_machine(e):
-                raise
-            rejects.add("compute", one.sample, "model_error", f"{type(e).__name__}: {e}")
-            return []
-        return self._pack(work, rejects)
-
-    def _embed(self, decoded: list[Decoded]) -> list[Embedded]:
-        if not decoded:
-            return []
-        images = [d.pixels for d in decoded]
-        proposals = self._localizer(images, [d.sample["source_key"] for d in decoded])
-        boxes = [p.boxes_xyxy_norm.astype(np.float32) for p in proposals]
-        regions = self._teacher.encode_regions(images, [np.concatenate([b, _WHOLE]) for b in boxes])
-        texts = [readable(c) for d in decoded for c in d.sample["captions"]]
-        captions = torch.nn.functional.normalize(self._teacher.encode_text(texts), dim=1)
-        parts = captions.split([len(d.sample["captions"]) for d in decoded])
-        objectness = [p.objectness.astype(np.float32) for p in proposals]
-        return list(map(Embedded, decoded, boxes, objectness, regions, parts))
-
-
-def readable(caption: str) -> str:
-    """A caption as the text encoder gets it: words and the whole cut to a length that costs little."""
-    return _LONG_WORD.sub(r"\1", caption[:MAX_TEXT])
-
-
-def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error of a model is the machine's (memory, device, files) and not one that a sample's values cause."""
-    if isinstance(error, OSError | MemoryError | ImportError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(
-        word in text for word in ("cuda", "cudnn", "cublas", "nccl", "out of memory", "can't allocate")
-    )
-
-
-def _surviving(work: list[tuple[dict[str, Any], Future[Decoded]]], rejects: Rejects) -> list[Decoded]:
-    return rejects.guard("decode", lambda w: w[1].result(), work, lambda w: w[0])
-
-
-def _chunks(samples: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    iterator = iter(samples)
-    return iter(lambda: list(itertools.islice(iterator, size)), [])
+def _with_images(rows: list[dict[str, Any]], samples: pa.Table) -> pa.Table:
+    """Rows of `records.ANNOTATED` as a table; its images are those of `samples`, and are not copied where all are there."""
+    place = records.ANNOTATED.get_field_index("image")
+    table = pa.Table.from_pylist(rows, records.ANNOTATED.remove(place))
+    images = samples["image"]
+    if len(rows) < len(samples):
+        at = {key: row for row, key in enumerate(samples["key"].to_pylist())}
+        images = images.take(pa.array([at[row["key"]] for row in rows], pa.int64()))
+    return table.add_column(place, records.ANNOTATED.field(place), images)
