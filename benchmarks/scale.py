@@ -36,9 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="smaller numbers: a minute and a half on 2 idle cores"
-    )
+    parser.add_argument("--quick", action="store_true", help="smaller numbers")
     parser.add_argument("--only", help="one of: parts, memory, linear, hungry, ray")
     parser.add_argument("--folder", help="where to write (default: memory, if there is room, else temporary)")
     options = parser.parse_args()

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
-
-import pyarrow as pa
 
 import storage
 from concept_pool.captions import caption_fields, captions_of, captions_of_record, decode_text
@@ -20,8 +16,16 @@ from pipeline.sources.columns import image_column, key_column, path_column
 from pipeline.sources.extra import extra_of
 from pipeline.sources.files import Files, digest, files_identity
 from pipeline.sources.image_folder import ImageFolder
-from pipeline.sources.parquet_files import Damaged, Table, cell, cells
-from pipeline.sources.settings import ColumnSettings, SourceSettings
+from pipeline.sources.parquet_files import Damaged, Table, cell, cells, read_twice
+from pipeline.sources.parquet_images import (
+    Groups,
+    columns_of_images,
+    columns_of_paths,
+    holds_bytes,
+    image_of,
+    kind_of,
+)
+from pipeline.sources.settings import SourceSettings
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 #: A file larger than this is cut into units of about so many rows; its footer is read for that.
@@ -51,7 +55,7 @@ class ParquetSource:
         self._images = settings.images and storage.location(settings.images, "source.images")
         self._folders: dict[str, ImageFolder] = {}
         self._units: list[Unit] | None = None
-        self._groups = _Groups(self._columns)
+        self._groups = Groups(self._columns)
         self.root = self._files.root
 
     def units(self) -> list[Unit]:
@@ -97,7 +101,9 @@ class ParquetSource:
             raise ValueError(
                 f"source.urls: {unit.location} has the columns {', '.join(names)[:300]}; needed: {wanted}"
             )
-        no_image = "" if _of_images(self._columns, names) else f"no_image: its columns are {', '.join(names)}"
+        no_image = (
+            "" if columns_of_images(self._columns, names) else f"no_image: its columns are {', '.join(names)}"
+        )
         key = key_column(self._columns, names)
         columns = list(
             dict.fromkeys([*([key] if key else []), *found, *(n for n in self._extra if n in names)])
@@ -107,7 +113,7 @@ class ParquetSource:
             if row < unit.start or 0 <= unit.stop <= row:
                 continue
             try:
-                read = _twice(table, group, columns)
+                read = read_twice(table, group, columns)
             except Damaged as e:
                 yield self._damage_row(unit.location, row, table.starts[group + 1] - row, str(e))
                 continue
@@ -158,12 +164,12 @@ class ParquetSource:
                 path_column(self._columns, table.column_names),
             )
         )
-        data, inner = _image_of(image)
+        data, inner = image_of(image)
         if data is not None:
             return data
         names = [p for p in (inner, path) if p]
         if not names:
-            raise BadSample("no_image", "the image cell is null" if image is None else _kind_of(image))
+            raise BadSample("no_image", "the image cell is null" if image is None else kind_of(image))
         return self._read_path(names, row["location"])
 
     def _read_path(self, names: list[Any], location: str) -> bytes:
@@ -201,8 +207,8 @@ class ParquetSource:
             with Table(self._files.url(unit.location)) as table:
                 names = table.schema.names
                 image, path = image_column(self._columns, names), path_column(self._columns, names)
-                columns = [*_path_columns(table.schema, image), *([path] if path else [])]
-                if not columns or _holds_bytes(table, image):
+                columns = [*columns_of_paths(table.schema, image), *([path] if path else [])]
+                if not columns or holds_bytes(table, image):
                     return
                 for group in table.groups():
                     read = table.read_group(group, columns)
@@ -221,100 +227,8 @@ class ParquetSource:
             return "", -1
 
 
-class _Groups:
-    """The image cells of the last few row groups, with their tables open; samples are read in order."""
-
-    def __init__(self, columns: ColumnSettings, max_groups: int = 3, max_open: int = 2):
-        self._columns = columns
-        self._tables: OrderedDict[str, Table] = OrderedDict()
-        self._groups: OrderedDict[tuple[str, int], tuple[pa.Table, int]] = OrderedDict()
-        self._max_groups, self._max_open = max_groups, max_open
-        self._lock = threading.Lock()
-
-    def get(self, url: str, row: int) -> tuple[pa.Table, int]:
-        """The row group that holds a row, and the number of its first row. BadSample where it is damaged."""
-        with self._lock:
-            try:
-                table = self._table(url)
-                group = table.group_of(row)
-                if group >= len(table.groups()):
-                    raise InputChanged(f"{url.rsplit('/', 1)[-1]} has no row {row} any more")
-                key = (url, group)
-                if key not in self._groups:
-                    columns = _of_images(self._columns, table.schema.names)
-                    self._groups[key] = (_twice(table, group, columns), table.starts[group])
-                    if len(self._groups) > self._max_groups:
-                        self._groups.popitem(last=False)
-            except Damaged as e:
-                raise BadSample("damaged_parquet", str(e)) from e
-            self._groups.move_to_end(key)
-            return self._groups[key]
-
-    def _table(self, url: str) -> Table:
-        if url not in self._tables:
-            self._tables[url] = Table(url)
-            if len(self._tables) > self._max_open:
-                self._tables.popitem(last=False)[1].close()
-        self._tables.move_to_end(url)
-        return self._tables[url]
-
-
-def _twice(table: Table, group: int, columns: list[str]) -> pa.Table:
-    """A row group, read again before it is called damaged."""
-    try:
-        return table.read_group(group, columns)
-    except Damaged:
-        return table.read_group(group, columns)
-
-
-def _of_images(columns: ColumnSettings, names: list[str]) -> list[str]:
-    """The columns that say what a row's image is."""
-    found = (image_column(columns, names), path_column(columns, names))
-    return [name for name in dict.fromkeys(found) if name]
-
-
-def _path_columns(schema: pa.Schema, image: str | None) -> list[str]:
-    """The part of the column of images that may hold paths: the whole of a text column, the field of a struct."""
-    if image is None:
-        return []
-    kind = schema.field(image).type
-    if pa.types.is_struct(kind):
-        return [f"{image}.path"] if kind.get_field_index("path") >= 0 else []
-    return [image] if _is_text(kind) else []
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _holds_bytes(table: Table, image: str | None) -> bool:
-    """Whether the footer says that the file's images lie in it: some value of a binary column is not null."""
-    if image is None:
-        return False
-    kind = table.schema.field(image).type
-    return table.has_values(f"{image}.bytes" if pa.types.is_struct(kind) else image) and not _is_text(kind)
-
-
-def _image_of(value: Any) -> tuple[bytes | None, Any]:
-    """Bytes and path of an image cell."""
-    if isinstance(value, dict):
-        data, path = value.get("bytes"), value.get("path")
-        return (bytes(data) if isinstance(data, (bytes, bytearray)) and (data or not path) else None), path
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value), None
-    return None, value if isinstance(value, str) else None
-
-
 def _text(value: Any) -> str:
     return decode_text(value) if isinstance(value, bytes) else value if isinstance(value, str) else ""
-
-
-def _kind_of(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"the image cell is a struct of {', '.join(map(str, value))[:100]} without bytes or a path"
-    return f"the image cell is of the type {type(value).__name__}"
 
 
 def load(settings: SourceSettings) -> ParquetSource:
