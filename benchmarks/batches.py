@@ -26,7 +26,7 @@ from pipeline.localizers.settings import LocalizerSettings
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
-from pipeline.stages.annotate import Annotator
+from pipeline.stages.annotator import Annotator
 from pipeline.stages.batches import micro_batches, seen_size
 from pipeline.teachers.batching import groups_by_size
 from pipeline.teachers.preprocess import Preprocess

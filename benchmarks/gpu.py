@@ -51,7 +51,7 @@ from pipeline.localizers.settings import LocalizerSettings
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
-from pipeline.stages.annotate import Annotator
+from pipeline.stages.annotator import Annotator
 from pipeline.teachers.settings import TeacherSettings
 
 #: (model, short side in pixels, boxes), and both of --quick.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,10 @@ from pipeline.settings import AlignSettings
 
 if TYPE_CHECKING:
     from pipeline.corpus.classifier import Classifier
+
+
+#: Logits that are worked on at once: what a processor's cache holds.
+CELLS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -83,49 +87,63 @@ class Aligner:
         self.settings = settings
         self._concepts = F.normalize(concepts.to(device, torch.float32), dim=1)
         self._classifier, self._damping = classifier, damping
+        self._rules = rules_of(settings)
         if settings.policy == "corpus" and classifier is None:
             raise ValueError(
                 "align.policy: corpus labels come from a fit to a whole dataset (jobs/refine_labels.py)"
             )
 
     def __call__(self, regions: Sequence[torch.Tensor], images: Sequence[Image]) -> list[Alignment]:
-        """One `Alignment` an image. regions: float [R, D] of each. Raises ValueError if something needed is left out."""
-        if not regions:
-            return []
+        """One `Alignment` an image. regions: float [R, D] of each. Raises ValueError if something needed is left out.
+
+        What an image gets does not depend on the images beside it (by policy `corpus`: up to rounding).
+        """
+        found: list[Alignment] = []
+        for some in _together([len(r) for r in regions], len(self._concepts)):
+            found += self._aligned(regions[some], images[some])
+        return found
+
+    def _aligned(self, regions: Sequence[torch.Tensor], images: Sequence[Image]) -> list[Alignment]:
         counts = [len(r) for r in regions]
         moved = [r.to(self._concepts.device, torch.float32) for r in regions]
-        together = F.normalize(torch.cat(moved) if len(moved) > 1 else moved[0], dim=1)
+        unit = F.normalize(torch.cat(moved) if len(moved) > 1 else moved[0], dim=1)
         k = max(2, self.settings.top_k)
-        backgrounds: Sequence[np.ndarray | None] = [None] * len(images)
+        background: np.ndarray | None = None
         if self.settings.policy == "corpus":
-            ids, probs, backgrounds = self._classified(together, images, counts, k)
+            ids, probs, background = self._classified(unit, images, counts, k)
         else:
-            logits = together @ self._concepts.T / self.settings.tau
-            added = self._policy(images, logits.shape[1])
-            if len(images) > 1:
-                added = added.repeat_interleave(torch.tensor(counts, device=logits.device), dim=0)
-            logits = logits + added
-            ids, probs = top_of(logits.softmax(dim=1), k)
-        parts = zip(ids.cpu().split(counts), probs.cpu().split(counts), images, backgrounds, strict=True)
-        return [self._alignment(i.numpy(), p.numpy(), image, b) for i, p, image, b in parts]
+            ids, probs = top_of(self._logits(unit, images, counts).softmax(dim=1), k)
+        return self._alignments(ids.cpu().numpy(), probs.cpu().numpy(), images, counts, background)
 
-    def _policy(self, images: Sequence[Image], n_concepts: int) -> torch.Tensor:
-        """float32 [images, C], what the label policy adds to the logits of an image's regions."""
-        policy = self.settings.policy
-        added = np.zeros((len(images), n_concepts), np.float32)
-        for row, image in zip(added, images, strict=True):
-            ids = list(image.mentioned)
-            if policy == "blend":
-                row[ids] = self.settings.blend_bonus
-            elif policy == "caption" and ids:
-                row.fill(-np.inf)
-                row[ids] = 0.0
-        return torch.from_numpy(added).to(self._concepts.device)
+    def _logits(self, unit: torch.Tensor, images: Sequence[Image], counts: list[int]) -> torch.Tensor:
+        """float32 [R, C]: cosine / tau, and what the label policy adds for the image of each region.
+
+        A product an image: a row of a product of another height may differ in its last bits.
+        """
+        logits = unit.new_empty(len(unit), len(self._concepts))
+        for block, rows in zip(logits.split(counts), unit.split(counts), strict=True):
+            torch.mm(rows, self._concepts.T, out=block)
+        logits /= self.settings.tau
+        if self.settings.policy != "pool":
+            added = np.repeat([self._added(image) for image in images], counts, axis=0)
+            logits += torch.from_numpy(added).to(logits.device)
+        return logits
+
+    def _added(self, image: Image) -> np.ndarray:
+        """float32 [C], what the label policy adds to the logits of an image's regions."""
+        ids = list(image.mentioned)
+        row = np.zeros(len(self._concepts), np.float32)
+        if self.settings.policy == "blend":
+            row[ids] = self.settings.blend_bonus
+        elif ids:
+            row.fill(-np.inf)
+            row[ids] = 0.0
+        return row
 
     def _classified(
         self, regions: torch.Tensor, images: Sequence[Image], counts: list[int], k: int
-    ) -> tuple[torch.Tensor, torch.Tensor, list[np.ndarray]]:
-        """Labels by the fitted classifier: ids and probabilities [R, k], and each image's background."""
+    ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Labels by the fitted classifier: ids and probabilities [R, k], and the background [R]."""
         from pipeline.corpus.labels import label
 
         assert self._classifier is not None
@@ -136,36 +154,50 @@ class Aligner:
         found = label(
             self._classifier, regions.cpu().numpy(), objectness, mentioned, counts, self._damping, k
         )
-        backgrounds = np.split(found.background, np.cumsum(counts)[:-1])
-        return torch.from_numpy(found.ids), torch.from_numpy(found.probabilities), backgrounds
+        return torch.from_numpy(found.ids), torch.from_numpy(found.probabilities), found.background
 
-    def _alignment(
-        self, ids: np.ndarray, probs: np.ndarray, image: Image, background: np.ndarray | None
-    ) -> Alignment:
-        """From the top max(2, k) of every region to what is stored of it."""
+    def _alignments(
+        self,
+        ids: np.ndarray,
+        probs: np.ndarray,
+        images: Sequence[Image],
+        counts: list[int],
+        background: np.ndarray | None,
+    ) -> list[Alignment]:
+        """From the top max(2, k) of every region to what is stored of each image's."""
         first = probs[:, 0] if probs.shape[1] else np.zeros(len(probs), np.float32)
-        runner_up = probs[:, 1] if probs.shape[1] > 1 else 0.0
-        top = probs[:, : self.settings.top_k]
-        scores = self._scores(first, image, background)
-        return Alignment(
-            topk_ids=ids[:, : self.settings.top_k].astype(np.int32),
-            topk_probs=top,
-            residual=np.clip(1.0 - top.sum(axis=1), 0.0, 1.0).astype(np.float32),
-            scores=scores,
-            reasons=self._reasons(scores, ids, image),
-            margin=(first - runner_up).astype(np.float32),
-            background=background,
-        )
+        margin = (first - (probs[:, 1] if probs.shape[1] > 1 else 0.0)).astype(np.float32)
+        labels = ids[:, 0] if ids.shape[1] else np.zeros(len(ids), int)
+        top, top_ids = probs[:, : self.settings.top_k], ids[:, : self.settings.top_k].astype(np.int32)
+        residual = np.clip(1.0 - top.sum(axis=1), 0.0, 1.0).astype(np.float32)
+        scores = self._scores(first, images, background)
+        found, start = [], 0
+        for image, n in zip(images, counts, strict=True):
+            own = slice(start, start := start + n)
+            found.append(
+                Alignment(
+                    topk_ids=top_ids[own],
+                    topk_probs=top[own],
+                    residual=residual[own],
+                    scores=scores[own],
+                    reasons=self._reasons(scores[own], labels[own], image),
+                    margin=margin[own],
+                    background=None if background is None else background[own],
+                )
+            )
+        return found
 
-    def _scores(self, first: np.ndarray, image: Image, background: np.ndarray | None) -> np.ndarray:
+    def _scores(
+        self, first: np.ndarray, images: Sequence[Image], background: np.ndarray | None
+    ) -> np.ndarray:
         s = self.settings
         if s.score == "probability":
             return first.astype(np.float32)
-        objectness = _needed(image.objectness, "align.score", "objectness")
+        objectness = np.concatenate([_needed(i.objectness, "align.score", "objectness") for i in images])
         return pair_scores(first, objectness, s.score, objectness_of(s), s.objectness_weight, background)
 
-    def _reasons(self, scores: np.ndarray, ids: np.ndarray, image: Image) -> np.ndarray:
-        s, rules = self.settings, rules_of(self.settings)
+    def _reasons(self, scores: np.ndarray, labels: np.ndarray, image: Image) -> np.ndarray:
+        s, rules = self.settings, self._rules
         by_rules = None
         if rules.any:
             size = _needed(image.size, "align.min_side_px, area or aspect", "size of the image")
@@ -173,9 +205,20 @@ class Aligner:
         boxes = image.boxes_xyxy_norm
         if s.pair_nms_iou > 0:
             boxes = _needed(boxes, "align.pair_nms_iou", "boxes")
-        labels = ids[:, 0] if ids.shape[1] else np.zeros(len(ids), int)
         silent = s.policy == "caption" and not len(image.mentioned)
         return keep_reasons(scores, labels, boxes, s.threshold, by_rules, s.pair_nms_iou, silent)
+
+
+def _together(counts: Sequence[int], n_concepts: int) -> Iterator[slice]:
+    """Neighbouring images that are aligned at once: so many that the table of their logits stays small."""
+    start = cells = 0
+    for i, n in enumerate(counts):
+        if i > start and cells + n * n_concepts > CELLS:
+            yield slice(start, i)
+            start, cells = i, 0
+        cells += n * n_concepts
+    if counts:
+        yield slice(start, len(counts))
 
 
 def _needed(value: Any, key: str, what: str) -> Any:

@@ -54,7 +54,8 @@ CODE = (
         "images.py", "jpeg_gpu.py", "language.py",
         "orientation.py", "ranking.py", "coco.py", "rejects.py", "mentions.py", "block_list.py", "filters.py",
         "planning.py", "indexed.py", "pieces.py", "repeated_keys.py", "repeats.py", "refine.py",
-        "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
+        "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/decimals.py", "dataset/npz.py",
+        "dataset/shards.py",
     )),
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from pipeline.dataset.records import sample_key
 from pipeline.mentions import concept_spans
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
-from pipeline.stages.annotate import Annotator
+from pipeline.stages.annotator import Annotator
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,11 @@ def keep_reasons(
     """
     if nothing_named:
         return np.full(len(scores), NOTHING_NAMED, np.uint8)
-    found = np.zeros(len(scores), np.uint8) if by_rules is None else by_rules.astype(np.uint8)
-    found = np.where((found == KEPT) & ~(np.asarray(scores) > threshold), np.uint8(BELOW_SCORE), found)
+    below = ~(np.asarray(scores) > threshold)
+    if by_rules is None:
+        found = below.astype(np.uint8) * np.uint8(BELOW_SCORE)
+    else:
+        found = np.where((by_rules == KEPT) & below, np.uint8(BELOW_SCORE), by_rules.astype(np.uint8))
     if duplicate_iou > 0:
         assert boxes_xyxy_norm is not None
         found[duplicates(boxes_xyxy_norm, labels, scores, found == KEPT, duplicate_iou)] = DUPLICATE

@@ -108,8 +108,9 @@ class TrueLabels:
         label = self._ids[labels[index]] if len(labels) else np.full(len(overlap), -1)
         alignment = certain(arrays["topk_ids"], np.where(overlap > MATCHED, label, -1))
         arrays = arrays | sample.alignment_arrays(alignment, len(self._names))
-        meta["pairs"] = sample.pair_rows(arrays, alignment, self._names)
-        return sample.annotated_row(row["key"], row["extension"], row["image"], meta, arrays)
+        del meta["pairs"]
+        pairs = sample.pairs_json(arrays, alignment, self._names)
+        return sample.annotated_row(row["key"], row["extension"], row["image"], meta, arrays, pairs)
 
 
 class SwapAxes:

@@ -8,6 +8,7 @@ orientation applied), x to the right, y down.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pyarrow as pa
 
@@ -200,6 +201,15 @@ MANIFEST = pa.schema(
         _field("concept_counts", pa.list_(pa.int64())),
     ]
 )
+
+
+def with_views(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table with an `image` column; images are views of its memory, not copies."""
+    views = [memoryview(image.as_buffer()) for image in table["image"]]
+    return [
+        {**row, "image": view}
+        for row, view in zip(table.drop_columns("image").to_pylist(), views, strict=True)
+    ]
 
 
 def sample_key(source_key: str, image: bytes) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.dataset.decimals import decimals, to_json
 from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.dataset.npz import read_npz, write_npz
 
@@ -17,12 +18,9 @@ if TYPE_CHECKING:
 
 #: Arrays with a row a region that every sample has.
 REGION_ARRAYS = ("boxes_xyxy_norm", "objectness", "topk_ids", "topk_probs", "residual", "scores", "kept")
-#: Keys of a pair in the .json member, in their order.
-_PAIR = (
-    "region", "box_xyxy_norm", "concept_id", "concept", "probability", "score", "margin", "objectness", "mentions",
-)  # fmt: skip
 #: Members that are not the image.
 SIDE_MEMBERS = ("json", "npz")
+_quoted: Callable[[str], str] = json.encoder.encode_basestring
 
 
 @dataclass(frozen=True)
@@ -107,40 +105,42 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     return write_npz(arrays)
 
 
-def pair_rows(
+def pairs_json(
     arrays: Mapping[str, np.ndarray],
     alignment: Alignment,
     names: Sequence[str],
     spans: Iterable[Mapping[str, int]] = (),
-) -> list[dict[str, Any]]:
-    """The kept regions for human eyes, as the .json member lists them (docs/format.md).
+) -> str:
+    """The kept regions for human eyes, as the .json member lists them (docs/format.md), a JSON list.
 
     spans: where the captions name concepts, as `records.SAMPLES` has them.
     """
+    kept = np.flatnonzero(alignment.kept)
+    if not len(kept):
+        return "[]"
     mentions: dict[int, list[dict[str, int]]] = {}
     for span in spans:
         mentions.setdefault(span["concept_id"], []).append({k: span[k] for k in ("caption", "start", "end")})
-    kept = np.flatnonzero(alignment.kept)
-    ids = alignment.topk_ids[kept, 0].tolist() if len(kept) else []
-    first = alignment.topk_probs[kept, 0] if len(kept) else np.zeros(0)
-    columns = zip(
-        kept.tolist(),
-        _rounded(arrays["boxes_xyxy_norm"][kept], 5),
-        ids,
-        [names[i] for i in ids],
-        *(
-            _rounded(values, 4)
-            for values in (first, alignment.scores[kept], alignment.margin[kept], arrays["objectness"][kept])
-        ),
-        [mentions.get(i, []) for i in ids],
-        strict=True,
-    )
-    return [dict(zip(_PAIR, row, strict=True)) for row in columns]
-
-
-def _rounded(values: np.ndarray, digits: int) -> list[Any]:
-    """As Python's `round`: of a float32 the product with 10^5 is exact in 64 bits, so only the last step rounds."""
-    return np.round(values.astype(np.float64), digits).tolist()
+    said = {concept: to_json(places) for concept, places in mentions.items()}
+    corners = iter(decimals(arrays["boxes_xyxy_norm"][kept].ravel(), 5))
+    n, shares = len(kept), (alignment.topk_probs[:, 0], alignment.scores, alignment.margin)
+    numbers = decimals(np.concatenate([values[kept] for values in shares]), 4)
+    pairs = [
+        f'{{"region": {region}, "box_xyxy_norm": [{", ".join(box)}], "concept_id": {concept}, '
+        f'"concept": {_quoted(names[concept])}, "probability": {probability}, "score": {score}, "margin": {margin}, '
+        f'"objectness": {objectness}, "mentions": {said.get(concept, "[]")}}}'
+        for region, box, concept, probability, score, margin, objectness in zip(
+            kept.tolist(),
+            zip(corners, corners, corners, corners, strict=True),
+            alignment.topk_ids[kept, 0].tolist(),
+            numbers[:n],
+            numbers[n : 2 * n],
+            numbers[2 * n :],
+            decimals(arrays["objectness"][kept], 4),
+            strict=True,
+        )
+    ]
+    return f"[{', '.join(pairs)}]"
 
 
 def stored_row(sample: Sample, members: Mapping[str, bytes]) -> dict[str, Any]:
@@ -159,24 +159,33 @@ def stored_row(sample: Sample, members: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def annotated_row(
-    key: str, extension: str, image: bytes, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    key: str,
+    extension: str,
+    image: bytes,
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    pairs: str | None = None,
 ) -> dict[str, Any]:
-    """A row of `records.ANNOTATED`; the counts in it and in its meta are those of the arrays."""
+    """A row of `records.ANNOTATED`; the counts in it and in its meta are those of the arrays.
+
+    pairs: `pairs_json`, where `meta` has none.
+    """
     kept = np.flatnonzero(is_pair(arrays))
-    document = {
-        **meta,
-        "format_version": FORMAT_VERSION,
-        "key": key,
-        "n_regions": len(arrays["kept"]),
-        "n_pairs": len(kept),
-    }
+    n_regions, n_pairs = len(arrays["kept"]), len(kept)
+    end = {"format_version": FORMAT_VERSION, "key": key, "n_regions": n_regions, "n_pairs": n_pairs}
+    document = to_json({**meta, **end}) if pairs is None else _joined(to_json(meta), pairs, to_json(end))
     return {
         "key": key,
         "extension": extension,
         "image": image,
-        "meta": json.dumps(document, ensure_ascii=False),
+        "meta": document,
         "arrays": pack_arrays(arrays),
-        "n_regions": len(arrays["kept"]),
-        "n_pairs": len(kept),
-        "pair_concept_ids": arrays["topk_ids"][kept, 0].astype(int).tolist() if len(kept) else [],
+        "n_regions": n_regions,
+        "n_pairs": n_pairs,
+        "pair_concept_ids": arrays["topk_ids"][kept, 0].tolist() if n_pairs else [],
     }
+
+
+def _joined(head: str, pairs: str, end: str) -> str:
+    """The JSON object of `head`, then of `pairs`, then of `end`."""
+    return f'{head[:-1]}, "pairs": {pairs}, {end[1:]}'

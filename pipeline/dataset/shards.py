@@ -24,6 +24,17 @@ from pipeline.dataset.sample import SIDE_MEMBERS, Sample
 _BLOCK = 512
 
 
+def _empty() -> bytes:
+    info = tarfile.TarInfo()
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+#: A header without name and size; the sum of its bytes beside size and checksum, which counts as eight blanks.
+_EMPTY = _empty()
+_SUM = sum(_EMPTY[:124]) + sum(_EMPTY[136:148]) + 8 * ord(" ") + sum(_EMPTY[156:])
+
+
 class NotConserved(RuntimeError):
     """Samples read, written and rejected do not add up."""
 
@@ -34,25 +45,35 @@ def pack(samples: Iterable[dict[str, Any]], images: bool = True) -> tuple[bytes,
     The same rows always give the same bytes: samples are sorted by key and their three members are adjacent; mtime,
     uid and gid are 0, mode is 0644. images: False leaves the images out; their place in the index has no bytes.
     """
-    buffer = io.BytesIO()
-    index = []
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in sorted(samples, key=lambda s: s["key"]):
-            members = {"json": sample["meta"].encode(), "npz": sample["arrays"]}
-            row: dict[str, Any] = {"key": sample["key"], "extension": sample["extension"]}
-            if images:
-                members[sample["extension"]] = sample["image"]
-            for extension in sorted(members):
-                info = tarfile.TarInfo(f"{sample['key']}.{extension}")
-                info.size = len(members[extension])
-                info.mode = 0o644
-                kind = extension if extension in SIDE_MEMBERS else "image"
-                row |= {f"{kind}_offset": tar.offset + _BLOCK, f"{kind}_bytes": info.size}
-                tar.addfile(info, io.BytesIO(members[extension]))
-            if not images:
-                row |= {"image_offset": row["json_offset"], "image_bytes": 0}
-            index.append(row)
-    return buffer.getvalue(), pa.Table.from_pylist(index, records.SHARD_INDEX)
+    pieces: list[bytes | memoryview] = []
+    at, index = 0, []
+    for sample in sorted(samples, key=lambda s: s["key"]):
+        members = {"json": sample["meta"].encode(), "npz": sample["arrays"]}
+        row: dict[str, Any] = {"key": sample["key"], "extension": sample["extension"]}
+        if images:
+            members[sample["extension"]] = sample["image"]
+        for extension in sorted(members):
+            data = members[extension]
+            kind = extension if extension in SIDE_MEMBERS else "image"
+            row |= {f"{kind}_offset": at + _BLOCK, f"{kind}_bytes": len(data)}
+            padding = -len(data) % _BLOCK
+            pieces += (_header(f"{sample['key']}.{extension}", len(data)), data, bytes(padding))
+            at += _BLOCK + len(data) + padding
+        if not images:
+            row |= {"image_offset": row["json_offset"], "image_bytes": 0}
+        index.append(row)
+    end = 2 * _BLOCK
+    pieces.append(bytes(end + -(at + end) % tarfile.RECORDSIZE))
+    return b"".join(pieces), pa.Table.from_pylist(index, records.SHARD_INDEX)
+
+
+def _header(name: str, size: int) -> bytes:
+    """The header of a tar's member, as `TarInfo.tobuf` makes it. name: up to 100 bytes of ASCII; size: below 8 GiB."""
+    file, n_bytes = name.encode("ascii"), b"%011o\0" % size
+    total = _SUM + sum(file) + sum(n_bytes)
+    return b"".join(
+        (file.ljust(100, b"\0"), _EMPTY[100:124], n_bytes, _EMPTY[136:148], b"%06o\0 " % total, _EMPTY[156:])
+    )
 
 
 def read_shard(data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:

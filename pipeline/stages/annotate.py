@@ -1,44 +1,16 @@
-"""Stage 2 of a build: samples -> samples with regions and labels. The only stage that holds models."""
+"""Stage 2 of a build: samples -> samples with regions and labels. The only stage that holds models.
+
+They are imported where the stage is made: workers of the other stages, and drivers, know this file and start without torch.
+"""
 
 from __future__ import annotations
 
-import itertools
-import json
-import re
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
 
-from pipeline import localizers, teachers
-from pipeline.align import Aligner, Image
-from pipeline.dataset import concepts, records, sample
-from pipeline.dataset.concepts import Vocabulary
-from pipeline.devices import resolve_device
-from pipeline.filters import check_image_text, check_size
-from pipeline.images import BadSample, decode
-from pipeline.jpeg_gpu import GpuJpegs
-from pipeline.localizers import Localizer
-from pipeline.rejects import Rejects
-from pipeline.settings import BuildSettings
-from pipeline.stages.batches import in_order, micro_batches, seen_size
-from pipeline.stages.chain import WAITED, Job, Payload, note
-from pipeline.teachers import Teacher
-
-#: Micro-batches that are decoded ahead of the one that computes.
-AHEAD = 2
-#: What of a caption reaches the text encoder: tokenisers take time that grows with the square of a word's length.
-MAX_WORD, MAX_TEXT = 100, 2000
-#: The box of a whole image: its embedding is compared with those of the captions.
-_WHOLE = np.array([[0, 0, 1, 1]], np.float32)
-_LONG_WORD = re.compile(rf"(\S{{{MAX_WORD}}})\S+")
+from pipeline.dataset import concepts, records
+from pipeline.stages.chain import WAITED, Job, Payload
 
 
 class Annotate:
@@ -49,204 +21,25 @@ class Annotate:
     writes = records.ANNOTATED
 
     def __init__(self, job: Job):
+        from pipeline.stages.annotator import Annotator
+
         vocabulary = concepts.load_vocabulary(job.layout)
         self._annotator = Annotator(
             job.settings, vocabulary, job.identity["fingerprint"], job.decode_threads, job.at_once
         )
 
     def __call__(self, payload: Payload) -> pa.Table:
-        rows = self._annotator(payload.table.to_pylist(), payload.rejects)
+        rows = self._annotator(records.with_views(payload.table), payload.rejects)
         payload.seconds[WAITED] = self._annotator.waited_s
-        return pa.Table.from_pylist(rows, self.writes)
+        return _with_images(rows, payload.table)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """A sample with its pixels: uint8 [H, W, 3], upright."""
-
-    sample: dict[str, Any]
-    pixels: np.ndarray
-    extension: str
-
-
-class Annotator:
-    """Rows of `records.SAMPLES` -> rows of `records.ANNOTATED`. Holds the models; no I/O, no clock, no Ray.
-
-    Micro-batches of `teacher.batch_images` are formed inside a part, of images that the teacher sees at one size as far as
-    there are enough (`batches.py`), so the result is a function of the part alone; rows come back in the samples' order.
-    While one micro-batch computes, the next ones decode in threads. Threads may call it side by side, each with a part of
-    its own: `at_once` of them run models at a time, the others decode, pack, or are outside of it. A runner that sends one
-    part more than that in never lets a model wait for another thing. teacher: that of the settings, where it is loaded
-    already.
-    """
-
-    def __init__(
-        self,
-        settings: BuildSettings,
-        vocabulary: Vocabulary,
-        fingerprint: str,
-        decode_threads: int = 1,
-        at_once: int = 1,
-        teacher: Teacher | None = None,
-    ):
-        torch.set_num_threads(settings.threads)
-        self._settings = settings
-        self._vocabulary = vocabulary
-        self._identity = {"pool": vocabulary.hash, "fingerprint": fingerprint}
-        device = resolve_device(settings.teacher.device)
-        self._localizer: Localizer = localizers.load(settings.localizer, device)
-        self._teacher: Teacher = teacher or teachers.load(settings.teacher)
-        self._aligner = Aligner(vocabulary.embeddings, settings.align)
-        on_gpu = settings.jpeg_on == "gpu"
-        self._jpegs = GpuJpegs(settings.teacher.device, settings.source.max_pixels) if on_gpu else None
-        self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
-        self._turn = threading.Semaphore(at_once)
-        self._waited = threading.local()
-
-    def __call__(self, samples: list[dict[str, Any]], rejects: Rejects) -> list[dict[str, Any]]:
-        """Every sample comes back annotated or becomes a reject row."""
-        torch.set_num_threads(self._settings.threads)  # the setting is one of the calling thread
-        self._waited.seconds = 0.0
-        annotated: list[dict[str, Any]] = []
-        n_before = len(rejects.rows)
-        for decoded in self._decoded(samples, rejects):
-            annotated += self._annotate(decoded, rejects)
-        source_keys = [sample["source_key"] for sample in samples]
-        rejects.rows[n_before:] = in_order(rejects.rows[n_before:], source_keys, "source_key")
-        return in_order(annotated, [sample["key"] for sample in samples], "key")
-
-    @property
-    def waited_s(self) -> float:
-        """Seconds that the calling thread's last part waited for others' models."""
-        return float(self._waited.seconds)
-
-    def _decoded(self, samples: list[dict[str, Any]], rejects: Rejects) -> Iterator[list[Decoded]]:
-        """Micro-batches with their pixels, `AHEAD` of them decoded before they are asked for."""
-        waiting: deque[list[tuple[dict[str, Any], Future[Decoded]]]] = deque()
-        try:
-            for chunk in self._batches(samples):
-                waiting.append(self._submitted(chunk))
-                if len(waiting) > AHEAD:
-                    yield _surviving(waiting.popleft(), rejects)
-            while waiting:
-                yield _surviving(waiting.popleft(), rejects)
-        finally:
-            for left in waiting:
-                for _, future in left:
-                    future.cancel()
-
-    def _batches(self, samples: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-        """Micro-batches; by headers where the teacher says at which size it sees an image."""
-        largest = self._settings.teacher.batch_images
-        size_of = getattr(self._teacher, "seen_size", None)
-        if size_of is None or largest == 1:
-            return _chunks(samples, largest)
-        sizes = list(self._decoders.map(lambda sample: seen_size(sample["image"], size_of), samples))
-        return ([samples[i] for i in batch] for batch in micro_batches(sizes, largest))
-
-    def _submitted(self, chunk: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Future[Decoded]]]:
-        """A micro-batch that is being decoded. A GPU gets it whole, before the threads take what it left to them."""
-        if self._jpegs is None:
-            return [(row, self._decoders.submit(self._decode, row)) for row in chunk]
-        together = self._decoders.submit(self._jpegs, [row["image"] for row in chunk])
-        return [(row, self._decoders.submit(self._decode, row, together, i)) for i, row in enumerate(chunk)]
-
-    def _decode(
-        self, row: dict[str, Any], together: Future[list[np.ndarray | None]] | None = None, place: int = 0
-    ) -> Decoded:
-        done = together.result()[place] if together else None
-        pixels, extension = (
-            (done, "jpg") if done is not None else decode(row["image"], self._settings.source.max_pixels)
-        )
-        check_size(pixels.shape[1], pixels.shape[0], self._settings.filters)
-        return Decoded(row, pixels, extension)
-
-    def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:
-        """A micro-batch through the models. If they raise, each of its samples alone, so that one costs only itself."""
-        try:
-            started = time.perf_counter()
-            with self._turn:
-                self._waited.seconds += time.perf_counter() - started
-                work = self._embed(decoded)
-        except Exception as e:
-            if len(decoded) > 1:
-                return [row for one in decoded for row in self._annotate([one], rejects)]
-            (one,) = decoded
-            note(e, f"sample {one.sample['source_key']}")
-            if is_of_the_machine(e):
-                raise
-            rejects.add("compute", one.sample, "model_error", f"{type(e).__name__}: {e}")
-            return []
-        return rejects.guard("align", lambda w: self._pack(*w), work, lambda w: w[0].sample)
-
-    def _embed(self, decoded: list[Decoded]) -> list[tuple[Decoded, Any, torch.Tensor, torch.Tensor]]:
-        if not decoded:
-            return []
-        images = [d.pixels for d in decoded]
-        proposals = self._localizer(images, [d.sample["source_key"] for d in decoded])
-        boxes = [np.concatenate([p.boxes_xyxy_norm.astype(np.float32), _WHOLE]) for p in proposals]
-        regions = self._teacher.encode_regions(images, boxes)
-        texts = [readable(c) for d in decoded for c in d.sample["captions"]]
-        captions = torch.nn.functional.normalize(self._teacher.encode_text(texts), dim=1)
-        parts = captions.split([len(d.sample["captions"]) for d in decoded])
-        return list(zip(decoded, proposals, regions, parts, strict=True))
-
-    def _pack(
-        self, decoded: Decoded, proposals: Any, regions: torch.Tensor, captions: torch.Tensor
-    ) -> dict[str, Any]:
-        """A row of `records.ANNOTATED`. regions: [R + 1, D], the whole image last. captions: [T, D], unit rows."""
-        if not np.isfinite(regions.numpy()).all() or not np.isfinite(captions.numpy()).all():
-            raise BadSample("not_finite", "an embedding holds NaN or infinity")
-        row = decoded.sample
-        regions, whole = regions[:-1], torch.nn.functional.normalize(regions[-1], dim=0)
-        similar = [round(float(cosine), 4) for cosine in captions @ whole]
-        check_image_text(similar, self._settings.filters)
-        boxes = proposals.boxes_xyxy_norm.astype(np.float32)
-        height, width = decoded.pixels.shape[:2]
-        image = Image(row["mentioned"], boxes, proposals.objectness, (width, height))
-        (alignment,) = self._aligner([regions], [image])
-        form = self._settings.align.region_embeddings
-        arrays: dict[str, np.ndarray] = {
-            "boxes_xyxy_norm": boxes,
-            "objectness": proposals.objectness.astype(np.float32),
-            "caption_embeddings": captions.numpy().astype(np.float16),
-            **sample.alignment_arrays(alignment, len(self._vocabulary.names)),
-            **sample.region_embedding_arrays(regions.numpy(), form),
-        }
-        meta = {
-            "source_key": row["source_key"],
-            "source": row["source"],
-            "width": width,
-            "height": height,
-            "captions": row["captions"],
-            "image_text_scores": similar,
-            **({"extra": json.loads(row["extra"])} if row["extra"] else {}),
-            "mentioned": list(row["mentioned"]),
-            **self._identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),
-        }
-        return sample.annotated_row(row["key"], decoded.extension, row["image"], meta, arrays)
-
-
-def readable(caption: str) -> str:
-    """A caption as the text encoder gets it: words and the whole cut to a length that costs little."""
-    return _LONG_WORD.sub(r"\1", caption[:MAX_TEXT])
-
-
-def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error of a model is the machine's (memory, device, files) and not one that a sample's values cause."""
-    if isinstance(error, OSError | MemoryError | ImportError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(
-        word in text for word in ("cuda", "cudnn", "cublas", "nccl", "out of memory", "can't allocate")
-    )
-
-
-def _surviving(work: list[tuple[dict[str, Any], Future[Decoded]]], rejects: Rejects) -> list[Decoded]:
-    return rejects.guard("decode", lambda w: w[1].result(), work, lambda w: w[0])
-
-
-def _chunks(samples: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    iterator = iter(samples)
-    return iter(lambda: list(itertools.islice(iterator, size)), [])
+def _with_images(rows: list[dict[str, Any]], samples: pa.Table) -> pa.Table:
+    """Rows of `records.ANNOTATED` as a table; its images are those of `samples`, and are not copied where all are there."""
+    place = records.ANNOTATED.get_field_index("image")
+    table = pa.Table.from_pylist(rows, records.ANNOTATED.remove(place))
+    images = samples["image"]
+    if len(rows) < len(samples):
+        at = {key: row for row, key in enumerate(samples["key"].to_pylist())}
+        images = images.take(pa.array([at[row["key"]] for row in rows], pa.int64()))
+    return table.add_column(place, records.ANNOTATED.field(place), images)

@@ -30,7 +30,7 @@ class Commit:
             self._job.layout,
             payload.part.name,
             payload.part.n_samples,
-            payload.table.to_pylist(),
+            records.with_views(payload.table),
             payload.rejects.rows,
             self._job.identity,
             lambda: {**payload.seconds, self.name: time.perf_counter() - started},

@@ -1,4 +1,7 @@
-"""Stage 2 of relabelling: stored samples -> the same images and regions with other labels."""
+"""Stage 2 of relabelling: stored samples -> the same images and regions with other labels.
+
+torch is imported where the stage is made: workers of the other stages know this file and start without it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 import storage
-from pipeline.align import Aligner, Image
-from pipeline.corpus import classifier
 from pipeline.dataset import concepts, records, sample
 from pipeline.dataset.npz import read_npz
 from pipeline.stages.chain import Job, Payload
@@ -28,6 +28,9 @@ class Relabel:
     writes = records.ANNOTATED
 
     def __init__(self, job: Job):
+        from pipeline.align import Aligner
+        from pipeline.corpus import classifier
+
         self._job = job
         self._vocabulary = concepts.load_vocabulary(job.layout)
         settings = job.settings
@@ -41,23 +44,28 @@ class Relabel:
         )
 
     def __call__(self, payload: Payload) -> pa.Table:
+        import torch
+
         torch.set_num_threads(self._job.settings.threads)  # the setting is one of the calling thread
         rows = [self._row(stored) for stored in payload.table.to_pylist()]
         return pa.Table.from_pylist(rows, self.writes)
 
     def _row(self, stored: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        from pipeline.align import Image
+
         arrays = read_npz(stored["arrays"])
         regions = torch.from_numpy(sample.region_embeddings(arrays))
         meta = json.loads(stored["meta"]) | {"mentioned": stored["mentioned"]}
         (alignment,) = self._aligner([regions], [Image.of_stored(meta, arrays)])
-        meta |= {
-            **self._job.identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, stored["spans"]),
-        }
+        meta |= self._job.identity
+        del meta["pairs"]
         new = {name: arrays[name] for name in COPIED}
         new |= sample.alignment_arrays(alignment, len(self._vocabulary.names))
         new |= self._embeddings(arrays)
-        return sample.annotated_row(stored["key"], stored["extension"], stored["image"], meta, new)
+        pairs = sample.pairs_json(arrays, alignment, self._vocabulary.names, stored["spans"])
+        return sample.annotated_row(stored["key"], stored["extension"], stored["image"], meta, new, pairs)
 
     def _embeddings(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The stored embeddings as they are, or in the form that the new settings ask for."""

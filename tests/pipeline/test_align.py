@@ -114,6 +114,19 @@ def test_a_batch_equals_its_images(counts, seed):
 
 
 @pytest.mark.parity(25)
+@pytest.mark.parametrize("policy", ["pool", "caption", "blend"])
+def test_an_images_labels_are_the_same_bits_whatever_is_beside_it(policy, monkeypatch):
+    monkeypatch.setattr("pipeline.align.CELLS", 9000)  # several images at once, and several times
+    counts = [1, 20, 0, 1, 40, 3, 200, 1, 7]
+    regions = [vectors(n, seed, 64) for seed, n in enumerate(counts)]
+    images = [Image([i, 2 * i + 1] if i % 2 else []) for i in range(len(counts))]
+    aligner = Aligner(vectors(100, 50, 64), AlignSettings(policy=policy, tau=0.05))
+    for one, image, got in zip(regions, images, aligner(regions, images), strict=True):
+        (alone,) = aligner([one], [image])
+        for name in ("topk_ids", "topk_probs", "residual", "scores", "reasons", "margin"):
+            assert np.array_equal(getattr(alone, name), getattr(got, name)), name
+
+
 def test_scaling_an_embedding_changes_nothing():
     v, e = vectors(4, 0), vectors(6, 1)
     once, scaled = align(v, e, [], POOL), align(v * 7, e * 0.01, [], POOL)

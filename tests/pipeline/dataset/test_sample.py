@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from pipeline.align import Alignment
-from pipeline.dataset.sample import pair_rows
+from pipeline.dataset.sample import annotated_row, pairs_json
 
-NAMES = [f"thing {i}" for i in range(50)]
+NAMES = [f'thing "{i}" é\\' for i in range(50)]
 SPANS = [
     {"concept_id": 7, "caption": 1, "start": 2, "end": 7},
     {"concept_id": 7, "caption": 0, "start": 0, "end": 5},
@@ -60,14 +61,27 @@ def one_by_one(arrays, alignment, spans) -> list[dict]:
     return rows
 
 
-def test_the_pairs_are_those_of_a_loop_with_pythons_round():
+@pytest.mark.parametrize("odd", [None, np.nan, np.inf])
+def test_the_pairs_are_those_of_a_loop_with_pythons_round(odd):
     arrays, alignment = made(4000)
-    got, want = pair_rows(arrays, alignment, NAMES, SPANS), one_by_one(arrays, alignment, SPANS)
+    if odd is not None:
+        arrays["objectness"][::2] = odd
+    want = one_by_one(arrays, alignment, SPANS)
     assert len(want) > 2000
     assert any(row["mentions"] for row in want)
-    assert json.dumps(got) == json.dumps(want)
+    assert pairs_json(arrays, alignment, NAMES, SPANS) == json.dumps(want, ensure_ascii=False)
 
 
 def test_an_image_without_a_region_has_no_pairs():
     arrays, alignment = made(0)
-    assert pair_rows(arrays, alignment, NAMES) == []
+    assert pairs_json(arrays, alignment, NAMES) == "[]"
+
+
+def test_the_pairs_as_text_give_the_same_sample_as_the_pairs_as_a_list():
+    arrays, alignment = made(20)
+    arrays |= {"kept": alignment.reasons, "topk_ids": alignment.topk_ids}
+    pairs, meta = one_by_one(arrays, alignment, ()), {"captions": ['a "réd" ball, "pairs": []']}
+    as_list = annotated_row("0" * 24, "jpg", b"", {**meta, "pairs": pairs}, arrays)
+    as_text = annotated_row("0" * 24, "jpg", b"", meta, arrays, pairs_json(arrays, alignment, NAMES))
+    assert as_text == as_list
+    assert json.loads(as_text["meta"])["n_pairs"] == len(pairs) > 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -52,6 +53,26 @@ def sample(key: str) -> dict:
 def test_the_same_samples_give_the_same_bytes_in_any_order():
     rows = [sample(k) for k in ("b", "a", "c")]
     assert shards.pack(rows) == shards.pack(rows[::-1])
+
+
+def test_a_shard_is_the_tar_that_the_standard_library_writes():
+    rng = np.random.default_rng(0)
+    samples = [
+        {"key": f"{i:024x}", "extension": "jpg", "meta": "é" * n, "arrays": bytes(n), "image": memoryview(rng.bytes(7 * n))}
+        for i, n in enumerate((0, 1, 511, 512, 513, 9000, 10240))
+    ]  # fmt: skip
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            for name, data in (
+                ("jpg", sample["image"]),
+                ("json", sample["meta"].encode()),
+                ("npz", sample["arrays"]),
+            ):
+                info = tarfile.TarInfo(f"{sample['key']}.{name}")
+                info.size, info.mode = len(data), 0o644
+                tar.addfile(info, io.BytesIO(data))
+    assert shards.pack(samples[::-1])[0] == sink.getvalue()
 
 
 def test_the_index_says_where_members_lie(dataset):

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from pipeline import teachers
 from pipeline.build import Incomplete, build
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, records
 from pipeline.dataset.verify import verify
 from pipeline.filters import FilterSettings
 from pipeline.images import decode
 from pipeline.run_local import LocalRunner
-from pipeline.stages.annotate import MAX_TEXT, MAX_WORD, readable
+from pipeline.stages.annotate import _with_images
+from pipeline.stages.annotator import MAX_TEXT, MAX_WORD, readable
 from tests import pictures
 from tests.fakes import ColorTeacher
 from tests.pipeline import worlds
@@ -92,3 +94,29 @@ def test_the_image_text_score_is_the_cosine_of_the_whole_image_and_each_caption(
     dropped = sum(value < middle for value in best)
     assert 0 < dropped < 20
     assert summary["rejects_by_reason"] == {"low_image_text_score": dropped}
+
+
+def test_the_images_of_a_part_stay_where_they_are_and_those_of_rejects_go():
+    keys, images = ["a", "b", "c"], [b"1", b"22", b"333"]
+    row = {"source_key": "", "source": "", "captions": [], "extra": "", "mentioned": [], "spans": []}
+    table = pa.Table.from_pylist(
+        [{**row, "key": key, "image": image} for key, image in zip(keys, images, strict=True)],
+        records.SAMPLES,
+    )
+    made = {
+        "extension": "jpg",
+        "meta": "",
+        "arrays": b"",
+        "n_regions": 0,
+        "n_pairs": 0,
+        "pair_concept_ids": [],
+    }
+    for kept in ([0, 1, 2], [0, 2], []):
+        rows = [{**made, "key": keys[i], "image": None} for i in kept]
+        got = _with_images(rows, table)
+        assert got.schema == records.ANNOTATED
+        assert got["image"].to_pylist() == [images[i] for i in kept]
+    assert (
+        _with_images([{**made, "key": key} for key in keys], table)["image"].chunk(0).buffers()[2]
+        == (table["image"].chunk(0).buffers()[2])
+    )
