@@ -48,7 +48,7 @@ class Progress:
         self._reasons: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
         self._asked, self._seen = float("-inf"), self.stages()
-        self._tell()
+        self._tell("workers load their models" if n_parts else "")
 
     def add(self, row: dict[str, Any], rejects: list[dict[str, Any]], seconds: dict[str, float]) -> None:
         """One committed part."""

@@ -21,6 +21,22 @@ from pipeline.teachers.tower import CropTower, SizeOf, Tower
 SHORT_SIDE, LONG_OVER_SHORT = 800, 1333 / 800
 
 
+def create_model(settings: TeacherSettings) -> Any:
+    """The open_clip model that `settings.model` and `settings.pretrained` name, on the CPU; random weights of torch's
+    generator without `pretrained`. Raises ValueError for weights that cannot be had, in a line that says what to do."""
+    import open_clip
+
+    try:
+        return open_clip.create_model(settings.model, pretrained=settings.pretrained, weights_only=True)
+    except RuntimeError as e:
+        if "download" not in str(e):
+            raise
+        raise ValueError(
+            f"pretrained: '{settings.pretrained}' of {settings.model} is not here and cannot be downloaded; "
+            "name the file of a checkpoint, or another kind of model (photo and shapes need no download)"
+        ) from e
+
+
 class ClipTeacher:
     """open_clip's image and text towers. Weights: a published tag, a local file, or random ones from seed 0."""
 
@@ -32,7 +48,7 @@ class ClipTeacher:
         self.device = resolve_device(settings.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = open_clip.create_model(settings.model, pretrained=settings.pretrained, weights_only=True)
+            model = create_model(settings)
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.tokenizer = open_clip.get_tokenizer(settings.model)
         self._encode_tokens = text_encoder(self.model)
