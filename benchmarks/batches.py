@@ -11,12 +11,16 @@ both ways in turns, on the CPU: CPU milliseconds per image, and what reading hea
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import random
 import statistics
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from benchmarks.timing import unit_rows
 from concept_pool.settings import PoolSettings
@@ -31,7 +35,6 @@ from pipeline.stages.batches import micro_batches, seen_size
 from pipeline.teachers.batching import groups_by_size
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.settings import TeacherSettings
-from tests import pictures
 
 #: Name, short and long side in pixels, multiple of.
 TEACHERS = [
@@ -95,7 +98,7 @@ def measure(sizes: list[tuple[int, int]], model: str) -> dict[str, Any]:
     vocabulary = Vocabulary(["ball"], unit_rows(1, teacher.dim), "0" * 16)
     annotator = Annotator(settings, vocabulary, "0" * 16, teacher=teacher)
     same = {"source": "", "captions": ["a red ball"], "extra": "", "mentioned": [0], "spans": []}
-    images = [pictures.encode(pictures.photo(w, h, seed=i)) for i, (h, w) in enumerate(sizes)]
+    images = [picture(height, width) for height, width in sizes]
     part = [{**same, "key": f"{i:024x}", "source_key": str(i), "image": d} for i, d in enumerate(images)]
     used: dict[str, list[float]] = {"in_order": [], "by_size": []}
     size_of = teacher.seen_size  # type: ignore[attr-defined]
@@ -111,6 +114,14 @@ def measure(sizes: list[tuple[int, int]], model: str) -> dict[str, Any]:
     header_s = (time.process_time() - started) / len(images)
     median = {way: round(1000 * statistics.median(times[1:]), 2) for way, times in used.items()}
     return {"model": model, "cpu_ms_per_image": median, "header_ms_per_image": round(1000 * header_s, 3)}
+
+
+def picture(height: int, width: int) -> bytes:
+    """A smooth picture as JPEG."""
+    coarse = np.random.default_rng(height * width).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG")
+    return file.getvalue()
 
 
 if __name__ == "__main__":

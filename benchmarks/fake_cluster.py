@@ -10,6 +10,7 @@ numbers that Ray counts). `build_pairs.py` runs in a process of its own; its ann
 - `gpu_nodes`: before the job, at most while it ran, and after it; `gpu_gone_after_s`: seconds from its end until then.
 - `actors_on_head`: workers of ours that ran there. `nodes`: most of each type at a time.
 - `killed`: the same with the raylet of a GPU node killed once parts were committed: `same_bytes`, the node, `parts_then`.
+- `relabelled_same_bytes`: whether `relabel.py` on the cluster, with other labels, gives the bytes of the local one.
 - `refused`: a job that asks for GPUs that no node type has: exit code, seconds, and its line.
 
 --out FOLDER keeps `fake_cluster.csv` (second, nodes of each type) and `fake_cluster.png`.
@@ -18,13 +19,11 @@ numbers that Ray counts). `build_pairs.py` runs in a process of its own; its ann
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import hashlib
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,20 +31,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+from benchmarks.fake_nodes import ROOT, cluster, raylet_of, wait_until
 
-from jobs.demo import free_port
-
-ROOT = Path(__file__).resolve().parents[1]
 #: What the bytes of a dataset are.
 FILES = ("shards/*", "index/*", "*.parquet", "concept_pool/*", "plan/parts.parquet", "plan/index/*")
-OBJECT_STORE = 128 * 2**20
-#: Seconds of nothing after which the autoscaler takes a node away, and until a job must be through.
-IDLE_S, JOB_S = 6.0, 400.0
+#: Seconds until a job must be through, and of waiting for what no node has until it is refused.
+JOB_S, REFUSED_S = 400.0, 8
 
 
 def main() -> None:
@@ -59,10 +53,12 @@ def main() -> None:
     parser.add_argument("--out", help="folder for the nodes over time, as CSV and PNG")
     options = parser.parse_args()
     result: dict[str, Any] = {"quick": options.quick, "load_average": round(os.getloadavg()[0], 1)}
-    n = 48 if options.quick else 640
+    n = 32 if options.quick else 640
     with tempfile.TemporaryDirectory(prefix="fake-cluster-") as name, cluster() as environment:
         folder = Path(name)
-        submitted(folder / "local", n, {**os.environ, "PYTHONPATH": str(ROOT)}, "--runtime=local").finish()
+        here = {**os.environ, "PYTHONPATH": str(ROOT)}
+        submitted(folder / "local", n, here, "--runtime=local").finish()
+        relabelled(folder / "local", here, "local").finish()
         with Watch(environment) as watch:
             for step in (whole, with_a_node_killed, refused):
                 result |= step(folder, n, environment, watch)
@@ -73,26 +69,29 @@ def main() -> None:
 
 
 def job(argv: list[str]) -> int:
-    """`build_pairs.py` whose annotators ask for GPUs as with `teacher.device: cuda`, and then compute without."""
-    from jobs import build_pairs
+    """`build_pairs.py`, or `relabel.py`, whose workers ask for GPUs as with `teacher.device: cuda`, and compute without."""
+    from jobs import build_pairs, relabel
 
     if "--runtime=local" not in argv:
         from jobs.on_ray import build as on_ray
 
         on_ray.gpus_of = lambda settings: settings.gpus_per_worker
-    return build_pairs.main(argv)
+    return relabel.main(argv[1:]) if argv[0] == "relabel" else build_pairs.main(argv)
 
 
 def whole(folder: Path, n: int, environment: dict[str, str], watch: Watch) -> dict[str, Any]:
-    """A build from a cluster without GPU nodes until they are gone again."""
+    """A build from a cluster without GPU nodes, other labels for it, until the nodes are gone again."""
     before = watch.now()["gpu_worker"]
     watch.says("build")
     submitted(folder / "cluster", n, environment).finish()
+    watch.says("relabel")
+    relabelled(folder / "cluster", environment, "ray").finish()
     watch.says("done")
     ended, most = time.monotonic(), watch.most()["gpu_worker"]
     wait_until(lambda: not watch.now()["gpu_worker"], 120)
     return {
         "same_bytes": hashes(folder / "cluster") == hashes(folder / "local"),
+        "relabelled_same_bytes": hashes(labels(folder / "cluster")) == hashes(labels(folder / "local")),
         "gpu_nodes": [before, most, watch.now()["gpu_worker"]],
         "gpu_gone_after_s": round(time.monotonic() - ended, 1),
     }
@@ -126,7 +125,7 @@ def refused(folder: Path, n: int, environment: dict[str, str], watch: Watch) -> 
     """A job that no node type can serve."""
     watch.says("a job that asks for 4 GPUs a worker")
     started = time.monotonic()
-    job = submitted(folder / "refused", n, environment, "--gpus_per_worker=4", "--no_progress_s=20")
+    job = submitted(folder / "refused", n, environment, "--gpus_per_worker=4", f"--no_progress_s={REFUSED_S}")
     code = job.wait()
     said = [line for line in job.output.splitlines() if "4 GPU" in line]
     watch.says("refused")
@@ -134,26 +133,39 @@ def refused(folder: Path, n: int, environment: dict[str, str], watch: Watch) -> 
     return {"refused": {"code": code, "s": s, "said": said[-1:] or job.output[-500:]}}
 
 
-class submitted:
-    """`build_pairs.py` in a process of its own."""
+def submitted(out: Path, n: int, environment: dict[str, str], *more: str) -> Submitted:
+    """`build_pairs.py` on n images."""
+    flags = {
+        "out": out, "source.kind": "shapes", "source.count": n, "source.size": 96, "samples_per_shard": 4,
+        "localizer.kind": "grid", "localizer.max_proposals": 20, "teacher.kind": "shapes",
+        "teacher.batch_images": 4, "teacher.device": "auto", "pool.min_count": 1, "align.tau": 0.1,
+        "align.threshold": 0.2, "align.region_embeddings": "fp16", "runtime": "ray", "workers": 2,
+        "cpus_per_worker": 1, "report": "false",
+    }  # fmt: skip
+    return Submitted(environment, *(f"--{k}={v}" for k, v in flags.items()), *more)
 
-    def __init__(self, out: Path, n: int, environment: dict[str, str], *more: str):
-        flags = {
-            "out": out, "source.kind": "shapes", "source.count": n, "source.size": 96, "samples_per_shard": 4,
-            "localizer.kind": "grid", "localizer.max_proposals": 20, "teacher.kind": "shapes",
-            "teacher.batch_images": 4, "teacher.device": "auto", "pool.min_count": 1, "align.tau": 0.1,
-            "align.threshold": 0.2, "runtime": "ray", "workers": 2, "cpus_per_worker": 1, "report": "false",
-        }  # fmt: skip
+
+def relabelled(dataset: Path, environment: dict[str, str], runtime: str) -> Submitted:
+    """`relabel.py` of a dataset, with another threshold."""
+    flags = {
+        "out": labels(dataset), "align.threshold": 0.4, "runtime": runtime, "workers": 2, "cpus_per_worker": 1,
+        "report": "false",
+    }  # fmt: skip
+    return Submitted(environment, "relabel", str(dataset), *(f"--{k}={v}" for k, v in flags.items()))
+
+
+def labels(dataset: Path) -> Path:
+    """Where a dataset's other labels go."""
+    return dataset.with_name(f"{dataset.name}-relabelled")
+
+
+class Submitted:
+    """A job in a process of its own."""
+
+    def __init__(self, environment: dict[str, str], *words: str):
         self.output = ""
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the job
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.fake_cluster",
-            "--job",
-            *(f"--{k}={v}" for k, v in flags.items()),
-            *more,
-        ]
+        command = [sys.executable, "-m", "benchmarks.fake_cluster", "--job", *words]
         self._process = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=self._log, stderr=subprocess.STDOUT, text=True
         )
@@ -175,97 +187,6 @@ class submitted:
         """Raises RuntimeError unless it ends well."""
         if code := self.wait():
             raise RuntimeError(f"exit code {code}:\n{self.output[-4000:]}")
-
-
-@contextlib.contextmanager
-def cluster() -> Iterator[dict[str, str]]:
-    """A head with an autoscaler, on ports and in a folder of its own; the environment of its clients."""
-    folder = tempfile.mkdtemp(prefix="rp-", dir="/tmp")  # a short path: Ray puts unix sockets below it
-    address = f"127.0.0.1:{free_port()}"
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_FAKE_CLUSTER": "1",
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        "RAY_raylet_start_wait_time_s": "120", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    environment.pop("RAY_ADDRESS", None)
-    config = Path(folder, "cluster.yaml")
-    config.write_text(yaml.safe_dump(configuration(address)))
-    command = [
-        "ray",
-        "start",
-        "--head",
-        "--block",
-        "--include-dashboard=false",
-        "--num-cpus=0",
-        "--num-gpus=0",
-    ]
-    command += [
-        f"--object-store-memory={OBJECT_STORE}",
-        "--temp-dir",
-        folder,
-        f"--autoscaling-config={config}",
-    ]
-    command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}"]
-    command += [f"--{name}={free_port()}" for name in ("ray-client-server-port", "metrics-export-port")]
-    with Path(folder, "head.log").open("w") as log:
-        head = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            yield {**environment, "RAY_ADDRESS": address}
-        finally:
-            head.send_signal(signal.SIGTERM)  # `ray start --block` ends what it started, and nothing else
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                head.wait(30)
-            end_what_is_left(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def configuration(address: str) -> dict[str, Any]:
-    """The node types of `ray_cluster.yaml` with two CPUs a node, at most two nodes a type."""
-    types: dict[str, Any] = {}
-    for name, kind in yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())["available_node_types"].items():
-        resources = {key: min(2, amount) for key, amount in kind["resources"].items()}
-        types[name] = {"resources": resources, "node_config": {}, "max_workers": 0}
-        if name != "head":
-            resources["object_store_memory"] = OBJECT_STORE
-            types[name] |= {"min_workers": kind["min_workers"], "max_workers": min(2, kind["max_workers"])}
-    types["ray.head.default"] = types.pop("head")  # the provider's name for it
-    provider = {
-        "type": "fake_multinode", "disable_node_updaters": True, "disable_launch_config_check": True,
-        "gcs_address": address, "use_node_id_as_ip": True,
-    }  # fmt: skip
-    return {
-        "cluster_name": "fake", "max_workers": 4, "upscaling_speed": 1.0, "idle_timeout_minutes": IDLE_S / 60,
-        "provider": provider, "auth": {}, "available_node_types": types, "head_node_type": "ray.head.default",
-        "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False, "rsync_exclude": [],
-        "rsync_filter": [], "initialization_commands": [], "setup_commands": [], "head_setup_commands": [],
-        "worker_setup_commands": [], "head_start_ray_commands": [], "worker_start_ray_commands": [], "docker": {},
-    }  # fmt: skip
-
-
-def end_what_is_left(folder: str) -> None:
-    """Ends processes that belong to the cluster in this folder: its worker nodes live without the head for a while."""
-    for pid, words in processes():
-        if any(f"{folder}/session_" in word for word in words) and pid != os.getpid():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def raylet_of(node: dict[str, Any]) -> int:
-    """The process id of a node's raylet, by the name of its socket."""
-    for pid, words in processes():
-        if Path(words[0]).name == "raylet" and any(node["RayletSocketName"] in word for word in words):
-            return pid
-    raise LookupError(f"no raylet of node {node['NodeID']}")
-
-
-def processes() -> Iterator[tuple[int, list[str]]]:
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            yield int(entry.name), (entry / "cmdline").read_bytes().decode().split("\0")
 
 
 class Watch:
@@ -379,15 +300,6 @@ def _type(node: dict[str, Any]) -> str:
     """The type of a node, by what it has: the head has no CPUs."""
     resources = node["Resources"]
     return "gpu_worker" if resources.get("GPU") else "cpu_worker" if resources.get("CPU") else "head"
-
-
-def wait_until(condition: Callable[[], Any], seconds: float) -> None:
-    """Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s")
-        time.sleep(0.2)
 
 
 def hashes(out: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter as Sums
+from collections import defaultdict
 from collections.abc import Callable
 
 from ray.util.metrics import Counter, Gauge
@@ -37,8 +37,8 @@ class Metrics:
         self._stored = Gauge("regionpairs_object_store_bytes", "bytes in the object stores of all nodes")
         self._clock = clock
         self._shown = clock()
-        self._worked: Sums[str] = Sums()
-        self._went: Sums[str] = Sums()
+        self._worked: dict[str, float] = defaultdict(float)
+        self._went: dict[str, int] = defaultdict(int)
 
     def add(self, payload: Payload) -> None:
         """A part that left the last stage."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fake_cluster import configuration
+from benchmarks.fake_nodes import configuration
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,6 +35,7 @@ def test_gpu_nodes_rise_from_zero_and_go_and_a_lost_one_changes_no_byte(tmp_path
     assert (before, after) == (0, 0)
     assert most > 0
     assert found["same_bytes"]
+    assert found["relabelled_same_bytes"]
     assert found["actors_on_head"] == 0
     assert found["nodes"]["head"] == 1
     assert found["killed"]["same_bytes"]
