@@ -66,6 +66,9 @@ class SimulatedRunner:
     def stages(self) -> Stages:
         return {}
 
+    def stored_bytes(self) -> int:
+        return 0
+
 
 def _indexed(work: Any) -> UnitRecord:
     number, unit, _ = work

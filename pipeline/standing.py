@@ -20,7 +20,7 @@ class Standing:
 
     step: what is done (index, text embeddings, parts). done, total: of what it counts (unit: units, parts); total 0 where
     it counts nothing. n_samples: images so far; of_samples: images in all, 0 where that is not known yet. current: what was
-    done last. stages: what is known of each stage (`Progress.stages`).
+    done last. stages: what is known of each stage (`Progress.stages`). stored_bytes: in an object store, 0 without one.
     """
 
     step: str
@@ -34,6 +34,7 @@ class Standing:
     n_rejected: int = 0
     current: str = ""
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    stored_bytes: int = 0
 
     @property
     def finished(self) -> bool:
@@ -128,6 +129,13 @@ def line(standing: Standing, pace: Pace) -> str:
     ]
     if busy and not standing.finished:
         more.append(f"busy: {', '.join(busy)}")
+    waiting = [
+        f"{name} {stage['waiting']:g}" for name, stage in standing.stages.items() if stage.get("waiting")
+    ]
+    if waiting and not standing.finished:
+        more.append(f"waiting: {', '.join(waiting)}")
+    if standing.stored_bytes and not standing.finished:
+        more.append(f"object store: {standing.stored_bytes / 2**20:.0f} MiB")
     if standing.current:
         more.append(standing.current)
     return f"{text}: {', '.join(more)}" if more else text
