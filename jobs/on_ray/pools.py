@@ -256,15 +256,14 @@ class Pipeline:
         waited = now - self._moved
         if waited < min(SAY_S, self._no_progress_s):
             return
-        needs = list(
-            self._needs()
-        )  # where every stage has workers, a part that takes a minute is nothing to speak of
-        if now - max(self._said, self._moved) < min(SAY_S if needs else PATIENT_S, self._no_progress_s):
-            return
-        self._said = now
+        needs = list(self._needs())
         text = "; ".join(needs) or "every stage has workers, and none of them is done with its part"
         if waited >= self._no_progress_s:
             raise Broken(f"nothing has moved for {waited:.0f} s (no_progress_s): {text}")
+        # Where every stage has workers, a part that takes a minute is nothing to speak of.
+        if now - max(self._said, self._moved) < (SAY_S if needs else PATIENT_S):
+            return
+        self._said = now
         log.warning("nothing has moved for %.0f s: %s", waited, text)
 
     def _needs(self) -> Iterator[str]:

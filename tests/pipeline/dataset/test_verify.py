@@ -202,4 +202,6 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(dataset):
     with os.fdopen(writer, "w") as nobody:
         done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 141
-    assert done.stderr == ""
+    assert [
+        line for line in done.stderr.splitlines() if " verify " not in line
+    ] == []  # progress, on a slow machine
