@@ -112,10 +112,12 @@ def pair_rows(
     alignment: Alignment,
     names: Sequence[str],
     spans: Iterable[Mapping[str, int]] = (),
+    phrases: Iterable[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """The kept regions for human eyes, as the .json member lists them (docs/format.md).
 
-    spans: where the captions name concepts, as `records.SAMPLES` has them.
+    spans: where the captions name concepts, phrases: in which noun phrases; as `records.SAMPLES` has them. Pairs have
+    `phrases` only where these are not None.
     """
     mentions: dict[int, list[dict[str, int]]] = {}
     for span in spans:
@@ -135,7 +137,15 @@ def pair_rows(
         [mentions.get(i, []) for i in ids],
         strict=True,
     )
-    return [dict(zip(_PAIR, row, strict=True)) for row in columns]
+    rows = [dict(zip(_PAIR, row, strict=True)) for row in columns]
+    if phrases is not None:
+        found: dict[int, list[dict[str, Any]]] = {}
+        for phrase in phrases:
+            places = {k: v for k, v in phrase.items() if k != "concept_id" and v != []}
+            found.setdefault(phrase["concept_id"], []).append(places)
+        for row in rows:
+            row["phrases"] = found.get(row["concept_id"], [])
+    return rows
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[Any]:

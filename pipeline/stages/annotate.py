@@ -184,6 +184,7 @@ class Annotator:
             **sample.alignment_arrays(alignment, len(self._vocabulary.names)),
             **sample.region_embedding_arrays(regions.numpy(), form),
         }
+        phrases = row["phrases"] if self._settings.pool.phrases else None
         meta = {
             "source_key": row["source_key"],
             "source": row["source"],
@@ -194,7 +195,7 @@ class Annotator:
             **({"extra": json.loads(row["extra"])} if row["extra"] else {}),
             "mentioned": list(row["mentioned"]),
             **self._identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"]),
+            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, row["spans"], phrases),
         }
         return sample.annotated_row(row["key"], decoded.extension, row["image"], meta, arrays)
 

@@ -15,7 +15,7 @@ from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import part_rows
 from pipeline.dataset.sample import SIDE_MEMBERS
 from pipeline.dataset.shards import joined, read_shard
-from pipeline.mentions import concept_spans
+from pipeline.mentions import concept_phrases, concept_spans
 from pipeline.stages.chain import Job, Payload
 
 
@@ -67,6 +67,7 @@ class ReadShard:
         for key, members in self._members(payload.part.name, data):
             (extension,) = (name for name in members if name not in SIDE_MEMBERS)
             row = planned[json.loads(members["json"])["source_key"]]
+            spans = concept_spans(self._pool, row["captions"], row["spans"])
             yield {
                 "key": key,
                 "extension": extension,
@@ -74,7 +75,8 @@ class ReadShard:
                 "meta": members["json"].decode(),
                 "arrays": members["npz"],
                 "mentioned": self._pool.ids_of(row["mentions"]),
-                "spans": concept_spans(self._pool, row["captions"], row["spans"]),
+                "spans": spans,
+                "phrases": concept_phrases(spans, row["phrases"]),
             }
 
     def _members(self, part: str, data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -50,9 +50,10 @@ class Relabel:
         regions = torch.from_numpy(sample.region_embeddings(arrays))
         meta = json.loads(stored["meta"]) | {"mentioned": stored["mentioned"]}
         (alignment,) = self._aligner([regions], [Image.of_stored(meta, arrays)])
+        phrases = stored["phrases"] if self._job.settings.pool.phrases else None
         meta |= {
             **self._job.identity,
-            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, stored["spans"]),
+            "pairs": sample.pair_rows(arrays, alignment, self._vocabulary.names, stored["spans"], phrases),
         }
         new = {name: arrays[name] for name in COPIED}
         new |= sample.alignment_arrays(alignment, len(self._vocabulary.names))
