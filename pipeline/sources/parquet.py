@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +19,8 @@ from pipeline.sources.extra import extra_of
 from pipeline.sources.files import Files, digest, files_identity
 from pipeline.sources.image_folder import ImageFolder
 from pipeline.sources.parquet_files import Damaged, Table, cell, cells
-from pipeline.sources.settings import ColumnSettings, SourceSettings
+from pipeline.sources.row_groups import Groups, columns_of_images, read_twice
+from pipeline.sources.settings import SourceSettings
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 #: A file larger than this is cut into units of about so many rows; its footer is read for that.
@@ -42,16 +41,22 @@ class ParquetSource:
 
     unique_keys = False
     has_images = True
+    #: Endings of its files, and the reason of a row that stands for damage.
+    suffixes: tuple[str, ...] = SUFFIXES
+    damage = "damaged_parquet"
 
-    def __init__(self, settings: SourceSettings):
-        self._files = Files(settings.url_list(), SUFFIXES, "urls")
+    def __init__(
+        self, settings: SourceSettings, files: type[Files] = Files, table: Callable[[str], Any] = Table
+    ):
+        self._files = files(settings.url_list(), self.suffixes, "urls")
+        self._open = table
         self._columns = settings.columns
         self._column = settings.columns.caption
         self._extra = settings.extra
         self._images = settings.images and storage.location(settings.images, "source.images")
         self._folders: dict[str, ImageFolder] = {}
         self._units: list[Unit] | None = None
-        self._groups = _Groups(self._columns)
+        self._groups = Groups(self._columns, table, self.damage)
         self.root = self._files.root
 
     def units(self) -> list[Unit]:
@@ -63,7 +68,7 @@ class ParquetSource:
             yield unit
             return
         try:
-            with Table(self._files.url(unit.location)) as table:
+            with self._open(self._files.url(unit.location)) as table:
                 starts = table.starts
         except Damaged:
             yield unit
@@ -78,7 +83,7 @@ class ParquetSource:
         url = self._files.unchanged(unit)
         for attempt in (1, 2):  # damage is what is there twice
             try:
-                table = Table(url)
+                table = self._open(url)
                 break
             except Damaged as e:
                 if attempt == 2:
@@ -88,6 +93,9 @@ class ParquetSource:
                 raise ValueError(f"source.urls: {unit.location} is a folder") from None
         with table:
             yield from self._index_table(table, unit)
+            if table.cut_short:
+                lost = self._must_have_held(unit) - table.n_rows
+                yield self._damage_row(unit.location, table.n_rows, lost, "the file is cut short")
 
     def _index_table(self, table: Table, unit: Unit) -> Iterator[dict[str, Any]]:
         names = table.schema.names
@@ -97,7 +105,9 @@ class ParquetSource:
             raise ValueError(
                 f"source.urls: {unit.location} has the columns {', '.join(names)[:300]}; needed: {wanted}"
             )
-        no_image = "" if _of_images(self._columns, names) else f"no_image: its columns are {', '.join(names)}"
+        no_image = (
+            "" if columns_of_images(self._columns, names) else f"no_image: its columns are {', '.join(names)}"
+        )
         key = key_column(self._columns, names)
         columns = list(
             dict.fromkeys([*([key] if key else []), *found, *(n for n in self._extra if n in names)])
@@ -107,7 +117,7 @@ class ParquetSource:
             if row < unit.start or 0 <= unit.stop <= row:
                 continue
             try:
-                read = _twice(table, group, columns)
+                read = read_twice(table, group, columns)
             except Damaged as e:
                 yield self._damage_row(unit.location, row, table.starts[group + 1] - row, str(e))
                 continue
@@ -128,7 +138,7 @@ class ParquetSource:
         )
 
     def _damage_row(self, location: str, row: int, n_rows: int, detail: str) -> dict[str, Any]:
-        problem = f"damaged_parquet: {detail}"
+        problem = f"{self.damage}: {detail}"
         return index_row(
             f"{location}:{row}", location, [], row=row, problem=problem, n_samples=max(1, n_rows)
         )
@@ -139,7 +149,7 @@ class ParquetSource:
         for other in (self._units or self._files.units())[:16]:
             if other.location != unit.location:
                 try:
-                    with Table(self._files.url(other.location)) as table:
+                    with self._open(self._files.url(other.location)) as table:
                         row_bytes.append(other.n_bytes / max(1, table.n_rows))
                         sizes.append(other.n_bytes)
                 except Damaged:
@@ -198,7 +208,7 @@ class ParquetSource:
 
     def _image_sizes(self, unit: Unit) -> Iterator[tuple[str, int]]:
         try:
-            with Table(self._files.url(unit.location)) as table:
+            with self._open(self._files.url(unit.location)) as table:
                 names = table.schema.names
                 image, path = image_column(self._columns, names), path_column(self._columns, names)
                 columns = [*_path_columns(table.schema, image), *([path] if path else [])]
@@ -219,58 +229,6 @@ class ParquetSource:
             return self._folder(location).find(path)
         except BadSample:
             return "", -1
-
-
-class _Groups:
-    """The image cells of the last few row groups, with their tables open; samples are read in order."""
-
-    def __init__(self, columns: ColumnSettings, max_groups: int = 3, max_open: int = 2):
-        self._columns = columns
-        self._tables: OrderedDict[str, Table] = OrderedDict()
-        self._groups: OrderedDict[tuple[str, int], tuple[pa.Table, int]] = OrderedDict()
-        self._max_groups, self._max_open = max_groups, max_open
-        self._lock = threading.Lock()
-
-    def get(self, url: str, row: int) -> tuple[pa.Table, int]:
-        """The row group that holds a row, and the number of its first row. BadSample where it is damaged."""
-        with self._lock:
-            try:
-                table = self._table(url)
-                group = table.group_of(row)
-                if group >= len(table.groups()):
-                    raise InputChanged(f"{url.rsplit('/', 1)[-1]} has no row {row} any more")
-                key = (url, group)
-                if key not in self._groups:
-                    columns = _of_images(self._columns, table.schema.names)
-                    self._groups[key] = (_twice(table, group, columns), table.starts[group])
-                    if len(self._groups) > self._max_groups:
-                        self._groups.popitem(last=False)
-            except Damaged as e:
-                raise BadSample("damaged_parquet", str(e)) from e
-            self._groups.move_to_end(key)
-            return self._groups[key]
-
-    def _table(self, url: str) -> Table:
-        if url not in self._tables:
-            self._tables[url] = Table(url)
-            if len(self._tables) > self._max_open:
-                self._tables.popitem(last=False)[1].close()
-        self._tables.move_to_end(url)
-        return self._tables[url]
-
-
-def _twice(table: Table, group: int, columns: list[str]) -> pa.Table:
-    """A row group, read again before it is called damaged."""
-    try:
-        return table.read_group(group, columns)
-    except Damaged:
-        return table.read_group(group, columns)
-
-
-def _of_images(columns: ColumnSettings, names: list[str]) -> list[str]:
-    """The columns that say what a row's image is."""
-    found = (image_column(columns, names), path_column(columns, names))
-    return [name for name in dict.fromkeys(found) if name]
 
 
 def _path_columns(schema: pa.Schema, image: str | None) -> list[str]:
