@@ -38,6 +38,7 @@ def planned(settings, out, runner) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_ray_finds_the_duplicates_of_the_plain_runner(tmp_path, ray_instance, monkeypatch):
     """Four tars; a copy in each of the first one's pictures. One worker: the other CPU is taken."""
     from jobs.on_ray.build import RayRunner
