@@ -29,8 +29,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## builds a small dataset on Ray, verifies it and says how to look at it
 	@$(BIN)/python jobs/demo.py --out runs/demo
 
-test: $(READY)  ## every test
-	$(BIN)/python -m pytest
+test: $(READY)  ## every test, in a process a CPU
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 check: lint  ## what pre-commit runs too: formatter, linter, types, fast tests
 	$(BIN)/python -m pytest -m 'not slow and not ray'

@@ -2,6 +2,7 @@
 
     python benchmarks/report.py --quick
     python benchmarks/report.py                # 10^6 images too
+    python benchmarks/report.py --quick --concepts 100000 --row-concepts 600     # a large pool
 
 A few shards are built, with the demo's models. Then the manifest is made that of 10^5 (10^6) images: its other rows
 name shards that are not there, so that reading one more would end the report. Each size is measured in a process of
@@ -23,11 +24,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from concept_pool.settings import PoolSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_SHARDS, REAL_IMAGES = 8, 24
@@ -40,6 +44,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="10^5 images only: under 50 s on 2 cores")
     parser.add_argument("--row-concepts", type=int, default=200, help="concepts counted in a manifest row")
+    parser.add_argument(
+        "--concepts", type=int, default=0, help="classes of the pool, made-up names among them"
+    )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -49,8 +56,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
         out = Path(folder, "data")
         build(out)
+        if options.concepts:
+            pool = large_pool(out, Path(folder), options.concepts)
+            out = Path(folder, "large")
+            build(out, pool)
         small = pq.read_table(out / "manifest.parquet")
-        result["rss_mib_small"] = in_a_process(out)["rss_mib"]
+        result |= {"concepts": options.concepts, "rss_mib_small": in_a_process(out)["rss_mib"]}
         for name, n in (("1e5", 10**5), *(() if options.quick else (("1e6", 10**6),))):
             grow(out, small, n, options.row_concepts)
             found = in_a_process(out)
@@ -62,8 +73,22 @@ def main() -> None:
             print(json.dumps(result), flush=True)
 
 
-def build(out: Path) -> None:
+def large_pool(out: Path, folder: Path, n_concepts: int) -> PoolSettings:
+    """The pool of the dataset with made-up classes behind its own, `n_concepts` in all, under one template."""
+    from concept_pool.compare import extend_pool
+    from concept_pool.settings import PoolSettings
+    from pipeline.dataset import Dataset
+
+    pool = Dataset.open(str(out)).pool
+    names = [f"thing number {i}" for i in range(n_concepts - len(pool.names))]
+    extend_pool(pool, names)[0].save(str(folder / "pool"))
+    (folder / "templates.txt").write_text("{}\n")
+    return PoolSettings(path=str(folder / "pool"), templates=str(folder / "templates.txt"))
+
+
+def build(out: Path, pool: PoolSettings | None = None) -> None:
     """The few shards that the report looks into."""
+    from concept_pool.settings import PoolSettings
     from pipeline.build import build as run
     from pipeline.localizers.settings import LocalizerSettings
     from pipeline.run_local import LocalRunner
@@ -77,6 +102,7 @@ def build(out: Path) -> None:
         source=SourceSettings(kind="shapes", count=REAL_SHARDS * REAL_IMAGES),
         localizer=LocalizerSettings(kind="grid", max_proposals=16),
         teacher=TeacherSettings(kind="shapes", batch_images=16),
+        pool=pool or PoolSettings(),
         samples_per_shard=REAL_IMAGES,
         report=False,
     )

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.null_models import NullTeacher
 from concept_pool.count import Counts
 from pipeline import build as builds
-from pipeline import planning, teachers
+from pipeline import healing, planning, teachers
 from pipeline.dataset import blocks
 from pipeline.dataset.plan import Parts
 from pipeline.progress import Stages
@@ -48,7 +48,7 @@ class SimulatedRunner:
         }
         answer = answers.get(function.func)
         if answer is None:
-            assert function.func in (planning._is_damaged, planning._read_record), function.func
+            assert function.func in (healing._is_damaged, planning._read_record), function.func
             items = list(items)[:0]
             answer = function
         return map(answer, items)
@@ -65,6 +65,9 @@ class SimulatedRunner:
 
     def stages(self) -> Stages:
         return {}
+
+    def stored_bytes(self) -> int:
+        return 0
 
 
 def _indexed(work: Any) -> UnitRecord:

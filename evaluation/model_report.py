@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+import storage
 from concept_pool.embed import embed_pool
 from evaluation.metrics import detection, zero_shot
 from evaluation.truth import TrueImage, TruthSet
 from pipeline import teachers
 from pipeline.localizers import Localizer
 from pipeline.networks.weights_files import load_into
+from pipeline.standing import Standing, tell
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
 
@@ -37,7 +40,16 @@ class Embedded:
 
 
 def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
-    """The teacher, its image tower replaced by a student's (student.safetensors of the trainer) where one is named."""
+    """The teacher, its image tower replaced by a student's (student.safetensors of the trainer) where one is named.
+
+    Raises ValueError for a student whose run says that it began as another kind of teacher.
+    """
+    kind = _kind_of(checkpoint) if checkpoint else None
+    if kind not in (None, settings.kind, "student"):
+        raise ValueError(
+            f"teacher.kind: the student began as the teacher '{kind}', not '{settings.kind}'; "
+            f"give --teacher.kind {kind}, and what else of that teacher its run's settings.json names"
+        )
     teacher = teachers.load(settings)
     if checkpoint:
         tower = getattr(teacher, "tower", None)
@@ -47,6 +59,15 @@ def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
             )
         load_into(tower.encoder, checkpoint)
     return teacher
+
+
+def _kind_of(checkpoint: str) -> str | None:
+    """The kind of teacher that a student began as, by the settings of its run beside it; None where there are none."""
+    beside = storage.join(checkpoint.rpartition("/")[0] or ".", "settings.json")
+    try:
+        return str(json.loads(storage.read_bytes(storage.absolute(beside)))["student"]["encoder"]["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def embed(
@@ -63,12 +84,14 @@ def embed(
     regions, images = [], []
     for start in range(0, len(truth.images), batch_images):
         batch = truth.images[start : start + batch_images]
+        tell(Standing("embeddings of true boxes", "images", start, len(truth.images)))
         boxes = [np.concatenate([image.boxes_xyxy_norm, _WHOLE]) for image in batch]
         for embeddings in model.encode_regions([image.load() for image in batch], boxes):
             regions.append(embeddings[:-1])
             images.append(embeddings[-1])
     sizes = [len(image.labels) for image in truth.images]
     if texts_of is None:
+        tell(Standing("embeddings of captions and class names"))
         captions = model.encode_text([text for image in truth.images for text in image.captions])
         classes = torch.from_numpy(embed_pool(truth.names, templates, model.encode_text))
     else:
@@ -128,6 +151,7 @@ def detection_on_proposals(
     true: list[detection.TrueBoxes] = []
     for start in range(0, len(truth.images), batch_images):
         batch = truth.images[start : start + batch_images]
+        tell(Standing("detection", "images", start, len(truth.images)))
         pixels = [image.load() for image in batch]
         proposals = localizer(pixels, [image.key for image in batch])
         kept = [detection.propose(p.boxes_xyxy_norm, p.objectness, settings) for p in proposals]

@@ -14,6 +14,7 @@ from evaluation.truth import TrueImage, TruthSet
 from pipeline.align import Aligner, Image
 from pipeline.dataset import Dataset, Sample
 from pipeline.dataset.sample import is_pair
+from pipeline.standing import Standing, tell
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 YIELDS = (0.02, 0.05, 0.1, 0.25, 0.4, 0.5)
@@ -58,6 +59,7 @@ def label(
     labelled: dict[str, list[pairs.Regions]] = {name: [] for name in (STORED, *aligners)}
     for samples in _batches(_shared(dataset, known)):
         images += [known[sample.meta["source_key"]] for sample in samples]
+        tell(Standing("pairs against the truth", "images", len(images), len(known)))
         labelled[STORED] += [stored_regions(sample) for sample in samples]
         for policy, aligner in aligners.items():
             labelled[policy] += relabelled_regions(samples, aligner)

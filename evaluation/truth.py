@@ -127,4 +127,10 @@ def _objects(image: CocoImage, annotations: list[CocoBox], place: dict[int, int]
 
 
 def _read(url: str) -> np.ndarray:
-    return decode(storage.read_bytes(url))[0]
+    try:
+        return decode(storage.read_bytes(url))[0]
+    except FileNotFoundError as e:
+        raise FileNotFoundError(
+            f"{url} is not there: truth.instances lists an image that truth.images lacks; give a file that lists the "
+            "folder's own images"
+        ) from e

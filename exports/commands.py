@@ -11,7 +11,7 @@ from exports import FORMATS
 def add_to(commands: Any) -> None:
     """The command, as a parser of `commands` (argparse's subparsers); it sets `run` to its function."""
     command = commands.add_parser("export", help="writes a dataset in another program's format")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, told=True)
     command.add_argument("dataset", help="folder or URL of the dataset")
     command.add_argument("--format", dest="form", required=True, choices=FORMATS, help="what to write")
     command.add_argument("--out", required=True, help="folder or URL to write to; it must be empty")

@@ -10,9 +10,12 @@ import storage
 from exports import FORMATS
 from exports.pairs import image_name, pairs_of
 from pipeline.dataset import Dataset, manifest
+from pipeline.standing import Standing, tell
 
 #: Written last: the export is whole.
 RECORD = "export.json"
+#: Samples after which it says how far it is.
+TELL_EVERY = 100
 
 
 def export(dataset: Dataset, form: str, out: str, images: bool = False) -> dict[str, Any]:
@@ -40,6 +43,8 @@ def export(dataset: Dataset, form: str, out: str, images: bool = False) -> dict[
             counts["n_samples"] += 1
             counts["n_pairs"] += written
             counts["n_left_out"] += len(pairs) - written
+            if counts["n_samples"] % TELL_EVERY == 0:
+                tell(Standing("export", "images", counts["n_samples"], dataset.n_samples))
         _check(dataset, counts)
     record = {
         "format": form,

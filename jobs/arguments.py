@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,15 +25,26 @@ class _OneLineErrors(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = printable(" ".join(str(message).split()))
-        print(f"{self.prog}: {line}  (--help lists every key)", file=sys.stderr)
+        print(f"{self.prog}: {line}{self._meant(line)}  (--help lists every key)", file=sys.stderr)
         raise SystemExit(2)
+
+    def _meant(self, line: str) -> str:
+        """What an unknown key was perhaps meant to be."""
+        unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", line)
+        close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        return f"; did you mean {close[0]}?" if close else ""
 
 
 class _ConfigByName(ActionConfigFile):
     """`--config` with `config_file`."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        super().__call__(parser, cfg, config_file(values), option_string)
+        if not Path(file := config_file(values)).is_file():
+            own = ", ".join(config_names())
+            parser.error(
+                f"--config: '{values}' is no file, and none of those that come with the project ({own})"
+            )
+        super().__call__(parser, cfg, file, option_string)
 
 
 def config_file(name: str) -> str:

@@ -15,17 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 import storage
 from concept_pool.build import count_unit, merge_tables, write_index
 from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
+from jobs import job_log
 from jobs.arguments import parse
 from jobs.failures import failure
+from jobs.progress import watched
 from pipeline import sources
 from pipeline.sources import SourceSettings, Unit
+from pipeline.standing import Standing, tell
 
 
 @dataclass(frozen=True)
@@ -90,22 +91,35 @@ def images_of(source: sources.Source, unit: Unit) -> Iterator[tuple[str, list[st
 def _count_here(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | None]) -> Counts:
     source = sources.load(job.source, captions_only=True)
     counts = Counts(max_examples=job.pool.max_examples)
-    with tqdm(unit=" captions", disable=None) as bar:
-        remaining = job.source.limit or sys.maxsize
-        for unit, url in zip(parts, mentions, strict=True):
-            images = itertools.islice(images_of(source, unit), remaining)
-            found = count_unit(images, job.pool, url, lambda n: bar.update(n) and None)
-            remaining -= found.n_images
-            counts.merge(found)
+    remaining, n_captions, done = job.source.limit or sys.maxsize, 0, 0
+
+    def add(n: int) -> None:
+        nonlocal n_captions
+        n_captions += n
+        tell(Standing("captions", "units", done, len(parts), current=f"{n_captions} captions"))
+
+    for unit, url in zip(parts, mentions, strict=True):
+        images = itertools.islice(images_of(source, unit), remaining)
+        found = count_unit(images, job.pool, url, add)
+        remaining -= found.n_images
+        counts.merge(found)
+        done += 1
+    tell(Standing("captions", "units", len(parts), len(parts), current=f"{n_captions} captions"))
     return counts
 
 
 def _count_on_ray(job: ConceptPoolJob, parts: list[Unit], mentions: list[str | None]) -> Counts:
     from jobs.on_ray.merging import merged_tasks
 
-    with tqdm(total=len(parts), unit=" units", disable=None) as bar:
-        work = [(job.source, unit, job.pool, url) for unit, url in zip(parts, mentions, strict=True)]
-        tables = merged_tasks(_count_table, _merge_all, work, lambda n: bar.update(n) and None)
+    done = 0
+
+    def add(n: int) -> None:
+        nonlocal done
+        done += n
+        tell(Standing("captions", "units", done, len(parts)))
+
+    work = [(job.source, unit, job.pool, url) for unit, url in zip(parts, mentions, strict=True)]
+    tables = merged_tasks(_count_table, _merge_all, work, add)
     return Counts.from_table(merge_tables(tables))
 
 
@@ -131,8 +145,10 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 the pool is written; 1 a disk or a network failed; 2 a setting is wrong, or it names no captions."""
     job = parse(ConceptPoolJob, argv, description=__doc__ or "")
     started = time.perf_counter()
+    job_log.begin()
     try:
-        built = build_concept_pool(job)
+        with watched():
+            built = build_concept_pool(job)
     except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
         return failure("build_concept_pool.py", e)
     print(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.arguments import parse
 from jobs.outcome import outcome
@@ -28,9 +28,13 @@ def main(argv: list[str] | None = None) -> int:
         re.sub(r"^--pool(?=$|=)", "--pool.path", argument) for argument in argv
     ]  # the pool's other settings are --pool.KEY
     settings = parse(BuildSettings, argv, description=__doc__ or "", validate=check)
-    from pipeline.build import build  # only now: `--help` is to start without the models' libraries
 
-    return outcome("build_pairs.py", lambda: (settings, build(settings, runner(settings))))
+    def make() -> tuple[BuildSettings, dict[str, Any]]:
+        from pipeline.build import build  # only now: `--help` is to start without the models' libraries
+
+        return settings, build(settings, runner(settings))
+
+    return outcome("build_pairs.py", make)
 
 
 def check(settings: BuildSettings) -> None:

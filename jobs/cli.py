@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from exports import commands as export_commands
 from jobs import (
@@ -25,6 +26,7 @@ from jobs import (
 )
 from jobs.hints import with_hint
 from jobs.printable import Printable
+from jobs.progress import told
 from reports import commands as report_commands
 
 
@@ -43,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     ):
         try:
             arguments = vars(parser().parse_args(argv))
-            code = arguments.pop("run")(**arguments)
+            with told() if arguments.pop("told", False) else contextlib.nullcontext():
+                code = arguments.pop("run")(**arguments)
             sys.stdout.flush()
             return code
         except BrokenPipeError:  # the reader, `head` say, has seen enough; nothing is left to flush at exit
@@ -69,6 +72,7 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
         description="Region-text pairs from captioned images: builds, trains, and looks at what was made.",
         epilog="`regionpairs COMMAND --help` says more. Exit codes, --json and shell completion: docs/cli.md.",
     )
+    whole.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="the version")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     pool = commands.add_parser("pool", help="concept pools: build, show, search, diff")
     pools = pool.add_subparsers(required=True, metavar="COMMAND")
@@ -83,7 +87,26 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     hash_commands.add_to(commands)
     doctor.add_to(commands)
     completion.add_to(commands, lambda: parser(keys=True))
+    _describe(commands)
+    _describe(pools)
     return whole
+
+
+def _describe(commands: Any) -> None:
+    """Gives every command's own help the sentence that the list of commands has."""
+    for listed in commands._choices_actions:
+        command = commands.choices[listed.dest]
+        sentence = f"{listed.help[0].upper()}{listed.help[1:]}."
+        command.description = command.description or sentence
+        command.epilog = command.epilog or "What it prints, exit codes and --json: docs/cli.md."
+
+
+class _Version(argparse.Action):
+    """Looks the version up only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"regionpairs {importlib.metadata.version('regionpairs')}")
+        parser.exit()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -17,7 +16,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.outcome import report
 from jobs.page import page_url
 from pipeline.dataset.layout import Layout
 
@@ -35,6 +33,8 @@ def main() -> int:
     out = Path(arguments.out).resolve()
     # A checkout travels with the job; an installed project is there already.
     upload = ["--working-dir", str(ROOT)] if (ROOT / "pyproject.toml").is_file() else []
+    # In a file, no colours, and no time and source line before each of Ray's sentences.
+    plain = [] if sys.stdout.isatty() else ["--log-color", "false", "--log-style", "pretty"]
     with head() as (address, environment):
         job = [
             "python",
@@ -46,7 +46,7 @@ def main() -> int:
             str(out),
             *overrides,
         ]
-        command = ["ray", "job", "submit", "--address", address, *upload, "--", *job]
+        command = ["ray", "job", "submit", "--address", address, *plain, *upload, "--", *job]
         print("$", " ".join(command), flush=True)
         code = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
     if code:
@@ -59,7 +59,6 @@ def main() -> int:
     view = [*cli, "view", str(out), "--out", str(picture)]
     subprocess.run(view, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     layout = Layout(str(out))
-    print(report(str(out), json.loads(Path(layout.summary).read_text())))
     print(f"all in all {time.monotonic() - started:.0f} s")
     page = Path(page_url(str(out)))
     print(f"report     {page if page.exists() else 'none; the log above says why'}")
@@ -81,6 +80,8 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
+        # .gitignore and .rayignore say what stays here; Ray's own list would be a warning for each entry of it
+        "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",
         "PYTHONUNBUFFERED": "1",
     }
     environment.pop("RAY_ADDRESS", None)

@@ -19,14 +19,21 @@ import storage
 from evaluation.settings import EvaluateSettings
 from jobs.arguments import parse
 from jobs.failures import failure
+from jobs.progress import told
+from pipeline.standing import Standing, tell
 
 
 def main(argv: list[str] | None = None) -> int:
     settings = parse(EvaluateSettings, argv, description=__doc__ or "")
-    from evaluation.evaluate import evaluate, lines  # after the arguments, so that --help loads no torch
-
     try:
-        report = evaluate(settings)
+        with told():
+            tell(Standing("start: loading libraries and models"))
+            from evaluation.evaluate import (
+                evaluate,
+                lines,
+            )  # after the arguments, so that --help loads no torch
+
+            report = evaluate(settings)
         if settings.out:
             document = json.dumps({"settings": asdict(settings), **report}, indent=1)
             storage.write_bytes(storage.absolute(settings.out), document.encode())

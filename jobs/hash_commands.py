@@ -11,7 +11,7 @@ def add_to(commands: Any) -> None:
     command = commands.add_parser(
         "hashes", help="hashes of a folder's images, for duplicates.held_out of a build (extra: duplicates)"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, told=True)
     command.add_argument("folder", help="folder or URL of images; folders below it count too")
     command.add_argument("--out", required=True, help="file to write, a line an image")
     command.add_argument("--coco", help="COCO JSON: only the images that it lists, by file_name")
@@ -23,6 +23,7 @@ def run(folder: str, out: str, coco: str | None) -> int:
 
     import storage
     from pipeline.duplicates.held_out import HEAD, hash_folder
+    from pipeline.standing import Standing, tell
 
     names = None
     if coco:
@@ -35,6 +36,7 @@ def run(folder: str, out: str, coco: str | None) -> int:
         else:
             bad += 1
             print(f"regionpairs hashes: {name} cannot be decoded", file=sys.stderr)
+        tell(Standing("hashes", n_samples=len(lines) + bad - 1))
     storage.write_bytes(storage.absolute(out), ("\n".join(lines) + "\n").encode())
     print(f"{out}: {len(lines) - 1} images")
     return 1 if bad or len(lines) == 1 else 0

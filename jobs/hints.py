@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+#: What the names of a dataset's parts look like.
+PART = re.compile(r"\b\d{6}-[0-9a-f]{12}\b")
 #: Module that is not installed -> the extra that brings it.
 EXTRAS = {
     "ray": "ray",
@@ -17,6 +21,7 @@ EXTRAS = {
     "s3fs": "s3",
     "gcsfs": "gcs",
     "shtab": "completion",
+    "imagehash": "duplicates",
 }
 
 
@@ -28,8 +33,14 @@ def hint(error: Exception) -> str:
         return f"pip install 'regionpairs[{EXTRAS[module]}]'"
     if isinstance(error, FileNotFoundError) and "is no dataset" in text:
         return "give the folder that the build's --out named"
+    if isinstance(error, FileNotFoundError) and "is no concept pool" in text:
+        return (
+            "a dataset's own pool is DATASET/concept_pool; `regionpairs pool build` makes one from captions"
+        )
     if isinstance(error, FileNotFoundError) and "holds no manifest" in text:
         return "the build has not committed a shard yet; the same build command goes on"
+    if PART.search(text) and ("No such file" in text or "is damaged" in text):
+        return "`regionpairs verify DATASET --repair` takes out what is damaged; the build's own command makes it again"
     if isinstance(error, PermissionError):
         return "`regionpairs doctor --out FOLDER` says whether this user can write there"
     return ""

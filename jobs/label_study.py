@@ -8,10 +8,10 @@ command goes on where it stopped.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from evaluation.studies.settings import LabelStudySettings
+from jobs import job_log
 from jobs.arguments import parse
 from jobs.failures import failure
 from jobs.maps import map_of
@@ -19,9 +19,7 @@ from jobs.maps import map_of
 
 def main(argv: list[str] | None = None) -> int:
     settings = parse(LabelStudySettings, argv, description=__doc__ or "")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
-    )
+    job_log.begin()
     from evaluation.studies import label_study  # after the arguments, so that --help loads no torch
 
     try:

@@ -14,6 +14,7 @@ def add_to(commands: Any) -> None:
     command = _of_dataset(
         commands, "verify", verify, "re-checks every byte of a dataset against its manifest"
     )
+    command.set_defaults(told=True)
     command.add_argument(
         "--repair", action="store_true", help="removes damaged parts, so that the build makes them again"
     )

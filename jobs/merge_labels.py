@@ -31,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder or URL of the new dataset")
     parser.add_argument("--iou", type=float, default=0.5, help="least overlap (default: %(default)s)")
     parser.add_argument("--votes", type=int, default=0, help="how many OTHERs must agree; 0: all (default)")
-    parser.add_argument("--runtime", choices=("local", "ray"), default="local", help="(default: %(default)s)")
+    parser.add_argument(
+        "--runtime",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or a Ray cluster (default: %(default)s)",
+    )
 
 
 def add_to(commands: Any) -> None:
@@ -48,9 +53,10 @@ def run(dataset: str, others: list[str], out: str, iou: float, votes: int, runti
     from jobs.build_pairs import runner
     from jobs.outcome import outcome
     from jobs.relabel import settings_of
-    from pipeline.merge import merge
 
     def make() -> Any:
+        from pipeline.merge import merge
+
         settings = settings_of(dataset, ["--out", out, "--runtime", runtime])
         return settings, merge(dataset, others, settings, runner(settings), iou, votes)
 

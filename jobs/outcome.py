@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jobs import job_log
 from jobs.failures import failure
-from jobs.printable import Printable, printable
+from jobs.printable import printable
 from jobs.progress import watched
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ def outcome(script: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]
     """
     from pipeline.dataset.claim import Refused
     from pipeline.dataset.finish import Incomplete
+    from pipeline.standing import Standing, tell
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=Printable(sys.stdout)
-    )
+    job_log.begin()
     try:
         with watched():
+            tell(Standing("start: loading libraries"))
             settings, summary = make()
     except Refused as e:
         print(

@@ -29,6 +29,22 @@ def watched(stream: TextIO | None = None) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Within it, a command whose stdout is for its answer says on stderr how far it has come, a line every ten seconds."""
+    log = logging.getLogger("regionpairs")
+    handler, level = logging.StreamHandler(sys.stderr), log.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with _plain():
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
 def is_terminal(stream: TextIO) -> bool:
     """Whether a view that moves the cursor is of use there: not in a job's log, nor where TERM is dumb."""
     isatty = getattr(stream, "isatty", lambda: False)
@@ -86,6 +102,7 @@ class View:
         from rich.table import Table
         from rich.text import Text
 
+        self._pace.wait(time.monotonic())
         row = Table.grid(padding=(0, 1))
         spent = f"{duration(time.monotonic() - self._since)}"
         left = "" if self._pace.left_s is None or latest.finished else f", {duration(self._pace.left_s)} left"

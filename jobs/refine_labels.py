@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     first.add_argument("--labels-only", action="store_true", help=LABELS_ONLY)
     own, rest = first.parse_known_args(argv)
 
-    from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
-
     def make() -> tuple[BuildSettings, dict[str, Any]]:
+        from pipeline.relabel import relabel  # only now: `--help` is to start without the models' libraries
+
         settings = settings_of(own.dataset, [*DEFAULTS, *rest])
         if settings.align.policy != "corpus":
             raise ValueError(

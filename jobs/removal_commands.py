@@ -19,7 +19,10 @@ def add_to(commands: Any) -> None:
     )
     command.add_argument("--out", required=True, help="folder or URL of the new dataset")
     command.add_argument(
-        "--runtime", choices=("local", "ray"), default="local", help="(default: %(default)s)"
+        "--runtime",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or a Ray cluster (default: %(default)s)",
     )
     command.add_argument(
         "--recheck",

@@ -8,10 +8,10 @@ Runs that are done are kept: the same command goes on where it stopped. `--only_
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from evaluation.studies.settings import ScalingSettings
+from jobs import job_log
 from jobs.arguments import parse
 from jobs.failures import failure
 from jobs.maps import map_of
@@ -19,9 +19,7 @@ from jobs.maps import map_of
 
 def main(argv: list[str] | None = None) -> int:
     settings = parse(ScalingSettings, argv, description=__doc__ or "")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
-    )
+    job_log.begin()
     from evaluation.studies import scaling_study  # after the arguments, so that --help loads no torch
 
     try:

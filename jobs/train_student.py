@@ -11,24 +11,29 @@ that cannot be reached; 2 a setting is wrong, or run.out holds another run; 143 
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import sys
 from typing import Any
 
+from jobs import job_log
 from jobs.arguments import parse
 from jobs.failures import failure
+from jobs.progress import watched
 from jobs.stop_signal import StopSignal
+from pipeline.standing import Standing, tell
 from training.settings import TrainSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     settings = parse(TrainSettings, argv, description=__doc__ or "", validate=check)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
-    )
+    job_log.begin()
     try:
-        summary = train(settings, StopSignal())
+        with (
+            contextlib.nullcontext() if sys.stderr.isatty() else watched(sys.stderr)
+        ):  # a terminal has the trainer's bar
+            tell(Standing("start: loading libraries and data"))
+            summary = train(settings, StopSignal())
     except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
         return failure("train_student.py", e)
     print(report(settings, summary))
@@ -36,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(settings: TrainSettings) -> None:
-    """No relative path inside a submitted job: its folder is a temporary upload."""
+    """A dataset; no relative path inside a submitted job: its folder is a temporary upload."""
+    if not settings.data.dataset and not settings.data.mix:
+        raise ValueError("data.dataset: is empty; give the folder of a built dataset")
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
     mixed = [("data.mix", m.path) for m in settings.data.mix]

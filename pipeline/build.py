@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import storage
 from concept_pool.pool import ConceptPool
-from pipeline import fingerprint, planning, sources
+from pipeline import fingerprint, healing, planning, sources
 from pipeline.dataset import claim, concepts
 from pipeline.dataset.claim import Refused
 from pipeline.dataset.finish import finish, parts_to_do
@@ -68,7 +68,7 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
         identity = fingerprint.identity(components, record)
         log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
         todo = parts_to_do(settings, plan, identity, runner.map)
-        planning.heal_units(settings, source, plan, todo, runner.map, resumed)
+        healing.heal_units(settings, source, plan, todo, runner.map, resumed)
         job = _job(settings, layout, identity, token, source.root)
         run = run_parts(BUILD, settings, plan, todo, job, runner)
         storage.require_claim(layout.url, token)

@@ -51,9 +51,9 @@ CODE = (
     (world, ("",)),
     (pipeline, (
         "sources", "localizers", "teachers", "networks", "stages", "corpus", "duplicates", "align.py", "scores.py",
-        "images.py", "language.py",
+        "images.py", "jpeg_gpu.py", "language.py",
         "orientation.py", "ranking.py", "coco.py", "rejects.py", "mentions.py", "block_list.py", "filters.py",
-        "planning.py", "repeats.py", "refine.py",
+        "planning.py", "indexed.py", "pieces.py", "repeated_keys.py", "repeats.py", "refine.py",
         "dataset/records.py", "dataset/layout.py", "dataset/sample.py", "dataset/shards.py",
     )),
 )  # fmt: skip

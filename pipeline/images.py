@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.orientation import METHODS, orientation_of
+from pipeline.orientation import METHODS, orientation, orientation_of
 
 #: The member extension of each format we keep. Anything else is rejected as `unsupported_format`.
 EXTENSIONS = {
@@ -75,6 +75,19 @@ def decode(data: bytes, max_pixels: int = 100_000_000, min_short_side: int = 0) 
 def size_of(data: bytes) -> tuple[int, int]:
     """Width and height of an image that `decode` takes, by its header; not turned. Nothing is decoded."""
     return Image.open(io.BytesIO(data)).size
+
+
+def upright_size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of an image once it is upright, by its header; (0, 0) where no header can be read."""
+    width, height = _webp_size(data)
+    if not width:
+        try:
+            width, height = size_of(data)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - Pillow raises what it likes over broken bytes; there is no I/O in here
+            return 0, 0
+    return (height, width) if orientation(data) >= 5 else (width, height)
 
 
 def _allow(max_pixels: int) -> None:

@@ -27,7 +27,7 @@ class Progress:
     be kept any more.
 
     n_samples: of the plan. n_todo: of the `n_parts` parts that are run, where that is less. stages: asked for what the
-    runner knows of its stages.
+    runner knows of its stages. stored_bytes: asked for what lies in an object store.
     """
 
     def __init__(
@@ -37,16 +37,18 @@ class Progress:
         n_parts: int,
         stages: Callable[[], Stages] = dict,
         n_todo: int = 0,
+        stored_bytes: Callable[[], int] = int,
     ):
         self._settings, self._n_samples, self._n_parts = settings, n_samples, n_parts
-        self._stages, self._n_todo = stages, n_todo
+        self._stages, self._n_todo, self._stored = stages, n_todo, stored_bytes
+        self._stored_now = self._stored_most = 0
         self._started = time.perf_counter()
         self._done = 0
         self._counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
         self._asked, self._seen = float("-inf"), self.stages()
-        self._tell()
+        self._tell("workers load their models" if n_parts else "")
 
     def add(self, row: dict[str, Any], rejects: list[dict[str, Any]], seconds: dict[str, float]) -> None:
         """One committed part."""
@@ -64,23 +66,29 @@ class Progress:
     def _tell(self, current: str = "") -> None:
         counts, now = self._counts, time.perf_counter()
         if now - self._asked >= ASK_S:
-            self._asked, self._seen = now, self.stages()
+            self._asked, self._seen, self._stored_now = now, self.stages(), self._stored()
+            self._stored_most = max(self._stored_most, self._stored_now)
         tell(
             Standing(
                 "parts", "parts", self._done, self._n_parts, counts["n_read"], self._n_todo or self._n_samples,
                 counts["n_regions"], counts["n_pairs"], counts["n_rejected"], current, self._seen,
+                self._stored_now,
             )
         )  # fmt: skip
 
     def stages(self) -> dict[str, dict[str, float]]:
-        """Stage -> images/s of one of its workers while it works, and seconds of work; of a runner that knows, its workers,
-        the most there were, the parts that wait for it, and the share of the workers' time that was work."""
+        """Stage -> images/s, those of one of its workers while it works, and seconds of work.
+
+        Of a runner that knows also its workers, the most there were, the parts that wait for it, and the share of the
+        workers' time that was work.
+        """
         wall_s = time.perf_counter() - self._started
         runner = self._stages()
         found: dict[str, dict[str, float]] = {}
         for name, seconds in self._seconds.items():
             found[name] = {
                 "seconds": round(seconds, 3),
+                "images_per_s": round(self._counts["n_read"] / max(wall_s, 1e-9), 2),
                 "images_per_s_of_one": round(self._counts["n_read"] / max(seconds, 1e-9), 2),
                 **runner.get(name, {}),
             }
@@ -89,7 +97,10 @@ class Progress:
         return found
 
     def result(self, runtime: str) -> dict[str, Any]:
-        """How the run went: seconds from its start (models still to be loaded) to its last commit, and rates over them."""
+        """How the run went: seconds from its start (models still to be loaded) to its last commit, and rates over them.
+
+        object_store_bytes: the most that was seen, where there is such a store.
+        """
         wall_s = time.perf_counter() - self._started
         return {
             "runtime": runtime,
@@ -98,6 +109,7 @@ class Progress:
             "images_per_s": round(self._counts["n_samples"] / wall_s, 2),
             "regions_per_s": round(self._counts["n_regions"] / wall_s, 1),
             "stages": self.stages(),
+            **({"object_store_bytes": self._stored_most} if self._stored_most else {}),
         }
 
 

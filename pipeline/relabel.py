@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -126,6 +126,19 @@ def derive(
     )
 
 
+def completed(was: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`was` with the defaults of the settings that it lacks: those that came after the dataset was built."""
+    return {
+        **defaults,
+        **{
+            key: completed(value, defaults[key])
+            if isinstance(value, dict) and isinstance(defaults.get(key), dict)
+            else value
+            for key, value in was.items()
+        },
+    }
+
+
 def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     """The dataset's own settings, once it is certain that it can be relabelled as asked."""
     if layout.url == source.url:
@@ -142,7 +155,8 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
     plan = Plan.read(source)
     if missing := missing_parts(plan, runner.map):
         raise NotRelabelable(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
-    changes = claim.differences(was, json.loads(json.dumps(dataclasses.asdict(settings))))
+    known = completed(was, dataclasses.asdict(BuildSettings(out=settings.out)))
+    changes = claim.differences(known, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:
         raise NotRelabelable("this needs a build, not new labels: " + "; ".join(other))
     return was

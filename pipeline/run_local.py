@@ -103,6 +103,9 @@ class LocalRunner:
     def stages(self) -> Stages:
         return self._stages
 
+    def stored_bytes(self) -> int:
+        return 0
+
 
 def default_workers(settings: BuildSettings) -> int:
     """One annotator where a GPU does the work, else one a CPU core that `threads` leaves."""

@@ -42,6 +42,10 @@ class Runner(Protocol):
         """How the stages of the run in progress stand, by the name of the stage."""
         ...
 
+    def stored_bytes(self) -> int:
+        """What parts on their way take of memory that workers share (Ray's object store) now."""
+        ...
+
 
 def embed(settings: BuildSettings, layout: Layout) -> dict[str, Any]:
     """Embeds the saved pool with the teacher's text encoder; runs where the models run. Returns the pool's record."""
@@ -73,7 +77,7 @@ def run_parts(
     if not len(todo):
         return None
     n_todo = pc.sum(todo.table.column("n_samples")).as_py()  # no object a part
-    progress = Progress(settings, plan.n_samples, len(todo), runner.stages, n_todo)
+    progress = Progress(settings, plan.n_samples, len(todo), runner.stages, n_todo, runner.stored_bytes)
     failed: list[str] = []
     for payload in runner.run(stages, job, todo):
         if payload.error:

@@ -99,6 +99,7 @@ class BuildSettings:
         workers: annotators side by side; 0: one a GPU where teacher.device is cuda, else one a CPU core
         threads: torch threads an annotator; part of the result, since it changes the last bits of sums
         decode_threads: threads an annotator that decode images ahead of its models; 0: as many as the CPUs that it has for itself
+        jpeg_on: where JPEGs are decoded: cpu | gpu (nvJPEG, where teacher.device is cuda; pixels differ by a few levels, so it is part of the result)
         cpus_per_worker: CPUs that Ray reserves for an annotator; 0: 0.75 without a GPU, else its GPUs' share of its node's CPUs but one (runtime: ray)
         gpus_per_worker: GPUs that Ray reserves for an annotator where teacher.device is cuda (runtime: ray)
         no_progress_s: seconds in which no part is done and no worker starts, after which a job on Ray ends and says what it waits for
@@ -122,6 +123,7 @@ class BuildSettings:
     workers: int = 0
     threads: int = 1
     decode_threads: int = 0
+    jpeg_on: Literal["cpu", "gpu"] = "cpu"
     cpus_per_worker: float = 0.0
     gpus_per_worker: float = 1.0
     no_progress_s: float = 1800.0
@@ -136,6 +138,10 @@ class BuildSettings:
                 raise ValueError(f"{key}: must be at least 1, is {getattr(self, key)}")
         if missing := sorted(c.name for c in self.filters.conditions if c.name not in self.source.extra):
             raise ValueError(f"filters.columns: {', '.join(missing)} must be named in source.extra too")
+        if self.jpeg_on not in ("cpu", "gpu"):
+            raise ValueError(f"jpeg_on: must be cpu or gpu, not '{self.jpeg_on}'")
+        if self.jpeg_on == "gpu" and self.teacher.device == "cpu":
+            raise ValueError("jpeg_on: gpu needs teacher.device cuda or auto, is cpu")
         for key in ("reject_budget", "damage_budget"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{key}: must be in [0, 1], is {getattr(self, key)}")

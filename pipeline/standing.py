@@ -20,7 +20,7 @@ class Standing:
 
     step: what is done (index, text embeddings, parts). done, total: of what it counts (unit: units, parts); total 0 where
     it counts nothing. n_samples: images so far; of_samples: images in all, 0 where that is not known yet. current: what was
-    done last. stages: what is known of each stage (`Progress.stages`).
+    done last. stages: what is known of each stage (`Progress.stages`). stored_bytes: in an object store, 0 without one.
     """
 
     step: str
@@ -34,6 +34,7 @@ class Standing:
     n_rejected: int = 0
     current: str = ""
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    stored_bytes: int = 0
 
     @property
     def finished(self) -> bool:
@@ -49,24 +50,28 @@ class Pace:
     def __init__(self) -> None:
         self._step = ""
         self._seen: list[tuple[float, Standing]] = []
+        self._now = 0.0
 
     def add(self, standing: Standing, now: float) -> None:
         """now: seconds of a clock that never goes back."""
         if standing.step != self._step:
             self._step, self._seen = standing.step, []
         self._seen.append((now, standing))
+        self._now = now
         while len(self._seen) > 2 and now - self._seen[1][0] > self.WINDOW_S:
             del self._seen[0]
 
-    @property
-    def started(self) -> float | None:
-        """When the oldest standing that counts was seen."""
-        return self._seen[0][0] if self._seen else None
+    def wait(self, now: float) -> None:
+        """Nothing has come until `now`: from a while on, that is a lower rate and a longer time left."""
+        self._now = now
 
     def _rate(self, of: Callable[[Standing], int]) -> float:
         if len(self._seen) < 2:
             return 0.0
         (start, first), (end, last) = self._seen[0], self._seen[-1]
+        silent = self._now - end
+        usual = (end - start) / (len(self._seen) - 1)
+        end = self._now if silent > usual else end
         return max(0, of(last) - of(first)) / max(end - start, 1e-6)
 
     @property
@@ -124,6 +129,13 @@ def line(standing: Standing, pace: Pace) -> str:
     ]
     if busy and not standing.finished:
         more.append(f"busy: {', '.join(busy)}")
+    waiting = [
+        f"{name} {stage['waiting']:g}" for name, stage in standing.stages.items() if stage.get("waiting")
+    ]
+    if waiting and not standing.finished:
+        more.append(f"waiting: {', '.join(waiting)}")
+    if standing.stored_bytes and not standing.finished:
+        more.append(f"object store: {standing.stored_bytes / 2**20:.0f} MiB")
     if standing.current:
         more.append(standing.current)
     return f"{text}: {', '.join(more)}" if more else text
@@ -152,6 +164,7 @@ class PlainLog:
         now = self._clock()
         if self._latest is None or self._latest.finished or now - self._said < self._every_s:
             return
+        self._pace.wait(now)
         self._say(now, f"; {duration(now - self._since)} so far")
 
     def _say(self, now: float, more: str = "") -> None:

@@ -33,10 +33,20 @@ def all_of(seen: Sequence[Seen]) -> list[Histogram]:
     aspects = [w_h[:, 0] / np.maximum(w_h[:, 1], 1e-6) for w_h in sides]
     return [
         histogram("Pairs an image", "pairs", [float(s.kept.sum()) for s in seen], whole=True),
-        histogram("Box area of a pair", "share of the image", _joined([s.areas[s.kept] for s in kept])),
+        histogram(
+            "Box area of a pair", "share of the image", _joined([s.areas[s.kept] for s in kept]), log=True
+        ),
         histogram("Box aspect of a pair", "width / height", _joined(aspects), log=True),
-        histogram("Probability of a label", "", _joined([s.probabilities for s in seen])),
-        histogram("Probability of a pair", "", _joined([s.probabilities[s.kept] for s in kept])),
+        histogram(
+            "Probability of a label",
+            "of the likeliest concept, every region",
+            _joined([s.probabilities for s in seen]),
+        ),
+        histogram(
+            "Probability of a pair",
+            "of the same, kept regions",
+            _joined([s.probabilities[s.kept] for s in kept]),
+        ),
         histogram("Score of a region", "what pairs are chosen by", _joined([s.scores for s in seen])),
         histogram("Entropy of a label", "of the largest possible", _joined([s.entropy for s in seen])),
         histogram("Objectness of a region", "logit", _joined([s.objectness for s in seen])),

@@ -110,6 +110,7 @@ def head(dataset: Dataset, books: Books) -> dict[str, Any]:
         "add_up": books.add_up,
         "complete": bool(books.summary),
         "rejects": books.rejects,
+        "wall_s": run.get("wall_s"),
         "images_per_s": run.get("images_per_s"),
         "regions_per_s": run.get("regions_per_s"),
         "seconds": books.summary.get("stage_seconds", {}),

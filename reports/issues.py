@@ -81,7 +81,7 @@ def _large_concepts(books: Books, look: Look, concepts: list[str]) -> Issue:
         f"{concepts[c]}: {books.pairs_of[c]} pairs, {100 * books.pairs_of[c] / total:.1f} %" for c in large
     ]
     return Issue(
-        f"Pairs of concepts that hold more than {LARGE_SHARE:.0%} of all",
+        f"Pairs of concepts that hold more than {100 * LARGE_SHARE:.0f} % of all",
         "A student sees little else: a stricter threshold, or a cap a concept, evens them out.",
         int(books.pairs_of[large].sum()),
         books.counts["n_pairs"],

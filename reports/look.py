@@ -83,10 +83,12 @@ def look(dataset: Dataset, max_shards: int, max_samples: int) -> Look:
     each = -(-max_samples // max(1, len(shards)))
     n_concepts = len(dataset.pool.names)
     seen = [s for shard in shards for s in _seen(shard, each, n_concepts)]
-    rule = (
-        f"{len(seen)} of {dataset.n_samples} samples: the first {each} at most (by key, a hash) of {len(shards)} of "
-        f"{len(dataset.shards)} shards (those of lowest sha256)"
-    )
+    rule = f"all {len(seen)} samples"
+    if len(seen) < dataset.n_samples:
+        rule = (
+            f"{len(seen)} of {dataset.n_samples} samples: {each} at most, those of lowest key (a hash), of each of "
+            f"{len(shards)} of {len(dataset.shards)} shards, those of lowest sha256"
+        )
     return Look(seen, shards, rule)
 
 

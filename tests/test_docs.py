@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +78,38 @@ def test_the_site_builds_strictly_and_asks_nobody_else(tmp_path):
         text,
     )
     assert "fonts.googleapis" not in text
+
+
+def test_every_public_name_is_in_the_reference():
+    import regionpairs
+
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in regionpairs.__all__ if not re.search(rf"\b{re.escape(name)}\b", page)] == []
+
+
+def test_every_command_is_on_the_page_of_commands():
+    from jobs.cli import parser
+
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    commands = next(a for a in parser()._actions if a.choices and "verify" in a.choices).choices
+    rows = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert [name for name in commands if f"`{name}" not in rows] == []
+
+
+def job_lines(page: Path) -> list[list[str]]:
+    """The commands `regionpairs JOB --KEY ...` of a page, as words behind `regionpairs`."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^regionpairs ((?:build|train|evaluate) --.*)$", text, re.M)
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_keys_and_presets_of_the_first_commands_exist(page):
+    from jobs.arguments import parser_of
+    from jobs.job_commands import JOBS
+
+    lines = job_lines(ROOT / page)
+    assert len(lines) >= 2
+    for job, *words in lines:
+        module, name = JOBS[job,].settings
+        parser_of(getattr(importlib.import_module(module), name)).parse_args(words)

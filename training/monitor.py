@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import resource
@@ -14,10 +13,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-log = logging.getLogger("regionpairs")
+from pipeline.standing import Standing, tell
 
-#: Seconds between two lines of a log that has no bar.
-EVERY_S = 10.0
 T = TypeVar("T")
 
 
@@ -62,7 +59,8 @@ class Monitor:
         self._bar = tqdm(
             total=n_steps, initial=first_step, unit="step", disable=not progress, dynamic_ncols=True
         )
-        self._n_steps, self._said = n_steps, time.monotonic()
+        self._step, self._n_steps, self._shown = first_step, n_steps, ""
+        self._say()
         self._board: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -71,7 +69,9 @@ class Monitor:
 
     def advance(self) -> None:
         """One step is done."""
+        self._step += 1
         self._bar.update()
+        self._say()
 
     def keys(self, step: int, keys: list[str]) -> None:
         """The samples of a step."""
@@ -85,13 +85,14 @@ class Monitor:
             if self._board is not None:
                 self._board.add_scalar(name, value, step)
         shown = {k: f"{values[k]:.3g}" for k in ("loss", "images_per_s", "data_wait_share") if k in values}
-        if shown and self._bar.disable and time.monotonic() - self._said >= EVERY_S:
-            self._said = time.monotonic()
-            log.info(
-                "step %d of %d: %s", step, self._n_steps, ", ".join(f"{k} {v}" for k, v in shown.items())
-            )
         if shown:
+            self._shown = ", ".join(f"{k} {v}" for k, v in shown.items())
             self._bar.set_postfix(shown, refresh=False)
+
+    def _say(self) -> None:
+        """How far it is, to who listens, where there is no bar."""
+        if self._bar.disable:
+            tell(Standing("training", "steps", self._step, self._n_steps, current=self._shown))
 
     def close(self) -> None:
         for closable in (self._metrics, self._keys, self._bar, self._board):

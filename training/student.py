@@ -157,12 +157,13 @@ def load_encoder(settings: TeacherSettings) -> tuple[RegionEncoder, tuple[float,
     if settings.kind == "open_clip":
         import open_clip
 
+        from pipeline.teachers.clip import create_model
         from pipeline.teachers.open_clip_regions import region_encoder
 
         torch.manual_seed(
             0
         )  # random weights, if no pretrained ones are named, are the teacher's random weights
-        model = open_clip.create_model(settings.model, pretrained=settings.pretrained)
+        model = create_model(settings)
         preprocessing = open_clip.get_model_preprocess_cfg(model)
         return region_encoder(model.visual).float(), preprocessing["mean"], preprocessing["std"]
     if settings.features == "crop":
@@ -194,10 +195,10 @@ def open_clip_weights(encoder: RegionEncoder, settings: TeacherSettings) -> dict
     text tower of the model that the student started as. Raises ValueError for other kinds of encoder."""
     if settings.kind != "open_clip":
         raise ValueError(f"student.encoder.kind: '{settings.kind}' is no open_clip model")
-    import open_clip
+    from pipeline.teachers.clip import create_model
 
     torch.manual_seed(0)
-    model = open_clip.create_model(settings.model, pretrained=settings.pretrained)
+    model = create_model(settings)
     visual: nn.Module = encoder.visual  # type: ignore[assignment]
     model.visual.load_state_dict(visual.state_dict())
     return model.state_dict()

@@ -46,13 +46,25 @@ def train(
     streams = Streams(settings, dataset)
     student = student or build(settings.student)
     student.embed_images = settings.loss.image_weight > 0
-    objective = Objective(dataset.concepts().to(device), settings.loss.tau or dataset.tau, settings.loss)
+    concepts = dataset.concepts()
+    _check_width(student, concepts)
+    objective = Objective(concepts.to(device), settings.loss.tau or dataset.tau, settings.loss)
     run = train_by_features if settings.loss.distill == "feature" else fit
     with _claimed(out):
         summary = run(settings, streams, student, objective, hooks or Hooks())
         if rank() == 0 and summary["finished"]:
             _save_student(settings, student)
     return summary
+
+
+def _check_width(student: Student, concepts: torch.Tensor) -> None:
+    """Raises ValueError for a student that embeds in another space than the concepts, as far as its width says so."""
+    width = getattr(student.encoder, "dim", None)
+    if width not in (None, concepts.shape[1]):
+        raise ValueError(
+            f"student.encoder: it embeds in {width} numbers, the dataset's concepts in {concepts.shape[1]}; a student "
+            "begins as the teacher that made the pairs (`teacher` in the dataset's settings.yaml)"
+        )
 
 
 def _claimed(out: str) -> contextlib.AbstractContextManager[Any]:

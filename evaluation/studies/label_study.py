@@ -59,7 +59,7 @@ def run_for(settings: LabelStudySettings, name: str, seed: int) -> StudentRun:
 def changes_of(settings: LabelStudySettings, arm: Arm) -> dict[str, Any]:
     """What an arm changes of the dataset's AlignSettings, beside the policy."""
     own = {} if arm.threshold is None else {"threshold": arm.threshold}
-    scored = {"score": "objectness", **settings.score} if arm.scored else {}
+    scored = {"score": "objectness", **settings.score} if arm.scored else {"score": "probability"}
     return {"threshold": settings.threshold, **scored, **own}
 
 

@@ -49,6 +49,7 @@ ARMS: dict[str, Arm] = {
     "oracle": Arm("oracle"),
     "corpus": Arm("corpus", scored=True),
     "caption-scored": Arm("caption", scored=True),
+    "blend-scored": Arm("blend", scored=True),
     "corpus-shuffled": Arm("corpus-shuffled", scored=True),
     "corpus-no-image": Arm("corpus", {"image_weight": 0.0}, scored=True),
     "image-text-only": Arm("caption", {"contrast_weight": 0.0, "distill_weight": 0.0}),

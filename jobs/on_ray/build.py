@@ -35,6 +35,8 @@ READ_CPUS, COMMIT_CPUS, COMPUTE_CPUS = 0.1, 0.15, 0.75
 FLIGHT = 2
 #: Workers of a light stage for each of the others, at most.
 LIGHT_FOR_EACH = 2
+#: What Ray calls the memory of its object store among the resources.
+STORE = "object_store_memory"
 #: Tasks of `map` in flight, for each CPU.
 TASKS_A_CPU = 3
 
@@ -75,13 +77,18 @@ class RayRunner:
             for start, data, why in self._pipeline.run((_start(part) for part in parts), len(parts)):
                 payload = replace(from_bytes(start), error=why) if why else from_bytes(data)
                 metrics.add(payload)
-                metrics.show(self.stages())
+                metrics.show(self.stages(), self.stored_bytes)
                 yield payload
         except Broken as e:
             raise Incomplete(f"{e}; what is committed stays, and the same command goes on") from e
 
     def stages(self) -> Stages:
         return self._pipeline.stages() if self._pipeline else {}
+
+    def stored_bytes(self) -> int:
+        """Of the object stores of all nodes, whoever uses them."""
+        there, free = ray.cluster_resources(), ray.available_resources()
+        return int(max(0.0, there.get(STORE, 0.0) - free.get(STORE, 0.0)))
 
 
 def wait_for_room(resources: dict[str, float], seconds: float, what: str) -> None:

@@ -24,8 +24,8 @@ log = logging.getLogger("regionpairs")
 IDLE_S = 30.0
 #: Starts of a pool's workers in a row that may fail, and times that a part may lose its worker.
 TRIES = 3
-#: Seconds between two looks at pools that have nothing to say, and until a wait for resources is said.
-LOOK_S, SAY_S = 1.0, 30.0
+#: Seconds between two looks at pools that have nothing to say, until a wait for resources is said, and one for parts.
+LOOK_S, SAY_S, PATIENT_S = 1.0, 30.0, 300.0
 
 
 class Broken(RuntimeError):
@@ -254,12 +254,15 @@ class Pipeline:
         """Says what is waited for, and gives up after a time."""
         now = time.monotonic()
         waited = now - self._moved
-        if waited < min(SAY_S, self._no_progress_s) or now - max(self._said, self._moved) < min(
-            SAY_S, self._no_progress_s
-        ):
+        if waited < min(SAY_S, self._no_progress_s):
+            return
+        needs = list(
+            self._needs()
+        )  # where every stage has workers, a part that takes a minute is nothing to speak of
+        if now - max(self._said, self._moved) < min(SAY_S if needs else PATIENT_S, self._no_progress_s):
             return
         self._said = now
-        text = "; ".join(self._needs()) or "every stage has workers, and none of them is done with its part"
+        text = "; ".join(needs) or "every stage has workers, and none of them is done with its part"
         if waited >= self._no_progress_s:
             raise Broken(f"nothing has moved for {waited:.0f} s (no_progress_s): {text}")
         log.warning("nothing has moved for %.0f s: %s", waited, text)
@@ -294,7 +297,7 @@ def what_is_missing(resources: dict[str, float]) -> str:
     """Why a worker of these resources may find no place."""
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fits = any(all(node.get(name, 0) >= n for name, n in resources.items() if n) for node in there)
-    why = "every node that has it is taken" if fits else "no node has that much"
+    why = "every node that has it is taken, or its workers still start" if fits else "no node has that much"
     return f"asks for {_said(resources)} a worker, and {why}"
 
 

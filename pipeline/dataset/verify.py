@@ -14,6 +14,7 @@ from pipeline.dataset.images import images_of, location_of
 from pipeline.dataset.layout import Layout, is_ours
 from pipeline.dataset.plan import DamagedPlan, Plan
 from pipeline.dataset.verify_parts import Expected, RowsOf, block_faults
+from pipeline.standing import Standing, tell
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
@@ -160,7 +161,13 @@ def _part_faults(layout: Layout, plan: Plan, components: Any, run: Map) -> Itera
         RowsOf(layout.manifest, records.MANIFEST) as manifest_rows,
         RowsOf(layout.rejects, records.REJECTS) as rejects,
     ):
-        for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
+        n_blocks = -(-len(plan.parts) // blocks.SIZE)
+        tell(Standing("verify", "blocks of parts", 0, n_blocks))
+        for done, block in enumerate(
+            run(partial(block_faults, layout, expected), blocks.of(plan.parts)), start=1
+        ):
+            if done < n_blocks:
+                tell(Standing("verify", "blocks of parts", done, n_blocks))
             yield from block.faults
             totals.update(block.totals)
             manifest_rows.expect(block.manifest)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
-
 import storage
 from concept_pool.captions import caption_fields, captions_of, captions_of_record, decode_text
 from pipeline.images import BadSample
@@ -18,8 +16,15 @@ from pipeline.sources.columns import image_column, key_column, path_column
 from pipeline.sources.extra import extra_of
 from pipeline.sources.files import Files, digest, files_identity
 from pipeline.sources.image_folder import ImageFolder
-from pipeline.sources.parquet_files import Damaged, Table, cell, cells
-from pipeline.sources.row_groups import Groups, columns_of_images, read_twice
+from pipeline.sources.parquet_files import Damaged, Table, cell, cells, read_twice
+from pipeline.sources.parquet_images import (
+    Groups,
+    columns_of_images,
+    columns_of_paths,
+    holds_bytes,
+    image_of,
+    kind_of,
+)
 from pipeline.sources.settings import SourceSettings
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -168,12 +173,12 @@ class ParquetSource:
                 path_column(self._columns, table.column_names),
             )
         )
-        data, inner = _image_of(image)
+        data, inner = image_of(image)
         if data is not None:
             return data
         names = [p for p in (inner, path) if p]
         if not names:
-            raise BadSample("no_image", "the image cell is null" if image is None else _kind_of(image))
+            raise BadSample("no_image", "the image cell is null" if image is None else kind_of(image))
         return self._read_path(names, row["location"])
 
     def _read_path(self, names: list[Any], location: str) -> bytes:
@@ -211,8 +216,8 @@ class ParquetSource:
             with self._open(self._files.url(unit.location)) as table:
                 names = table.schema.names
                 image, path = image_column(self._columns, names), path_column(self._columns, names)
-                columns = [*_path_columns(table.schema, image), *([path] if path else [])]
-                if not columns or _holds_bytes(table, image):
+                columns = [*columns_of_paths(table.schema, image), *([path] if path else [])]
+                if not columns or holds_bytes(table, image):
                     return
                 for group in table.groups():
                     read = table.read_group(group, columns)
@@ -231,48 +236,8 @@ class ParquetSource:
             return "", -1
 
 
-def _path_columns(schema: pa.Schema, image: str | None) -> list[str]:
-    """The part of the column of images that may hold paths: the whole of a text column, the field of a struct."""
-    if image is None:
-        return []
-    kind = schema.field(image).type
-    if pa.types.is_struct(kind):
-        return [f"{image}.path"] if kind.get_field_index("path") >= 0 else []
-    return [image] if _is_text(kind) else []
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _holds_bytes(table: Table, image: str | None) -> bool:
-    """Whether the footer says that the file's images lie in it: some value of a binary column is not null."""
-    if image is None:
-        return False
-    kind = table.schema.field(image).type
-    return table.has_values(f"{image}.bytes" if pa.types.is_struct(kind) else image) and not _is_text(kind)
-
-
-def _image_of(value: Any) -> tuple[bytes | None, Any]:
-    """Bytes and path of an image cell."""
-    if isinstance(value, dict):
-        data, path = value.get("bytes"), value.get("path")
-        return (bytes(data) if isinstance(data, (bytes, bytearray)) and (data or not path) else None), path
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value), None
-    return None, value if isinstance(value, str) else None
-
-
 def _text(value: Any) -> str:
     return decode_text(value) if isinstance(value, bytes) else value if isinstance(value, str) else ""
-
-
-def _kind_of(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"the image cell is a struct of {', '.join(map(str, value))[:100]} without bytes or a path"
-    return f"the image cell is of the type {type(value).__name__}"
 
 
 def load(settings: SourceSettings) -> ParquetSource:

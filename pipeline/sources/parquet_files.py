@@ -167,3 +167,11 @@ def _bytes_of(scalar: pa.Scalar) -> Any:
     if isinstance(scalar, pa.DictionaryScalar):
         return cell(scalar.value)
     return None
+
+
+def read_twice(table: Table, group: int, columns: list[str]) -> pa.Table:
+    """A row group, read again before it is called damaged."""
+    try:
+        return table.read_group(group, columns)
+    except Damaged:
+        return table.read_group(group, columns)

@@ -24,9 +24,11 @@ from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
 from pipeline.filters import check_image_text, check_size
 from pipeline.images import BadSample, decode
+from pipeline.jpeg_gpu import GpuJpegs
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
+from pipeline.stages.batches import in_order, micro_batches, seen_size
 from pipeline.stages.chain import WAITED, Job, Payload, note
 from pipeline.teachers import Teacher
 
@@ -70,11 +72,12 @@ class Decoded:
 class Annotator:
     """Rows of `records.SAMPLES` -> rows of `records.ANNOTATED`. Holds the models; no I/O, no clock, no Ray.
 
-    Micro-batches of `teacher.batch_images` are formed from the samples in their order, so the result is a function of the
-    part alone. While one micro-batch computes, the next ones decode in threads. Threads may call it side by side, each with
-    a part of its own: `at_once` of them run models at a time, the others decode, pack, or are outside of it. A runner that
-    sends one part more than that in never lets a model wait for another thing. teacher: that of the settings, where it is
-    loaded already.
+    Micro-batches of `teacher.batch_images` are formed inside a part, of images that the teacher sees at one size as far as
+    there are enough (`batches.py`), so the result is a function of the part alone; rows come back in the samples' order.
+    While one micro-batch computes, the next ones decode in threads. Threads may call it side by side, each with a part of
+    its own: `at_once` of them run models at a time, the others decode, pack, or are outside of it. A runner that sends one
+    part more than that in never lets a model wait for another thing. teacher: that of the settings, where it is loaded
+    already.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class Annotator:
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teacher or teachers.load(settings.teacher)
         self._aligner = Aligner(vocabulary.embeddings, settings.align)
+        on_gpu = settings.jpeg_on == "gpu"
+        self._jpegs = GpuJpegs(settings.teacher.device, settings.source.max_pixels) if on_gpu else None
         self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
         self._turn = threading.Semaphore(at_once)
         self._waited = threading.local()
@@ -103,9 +108,12 @@ class Annotator:
         torch.set_num_threads(self._settings.threads)  # the setting is one of the calling thread
         self._waited.seconds = 0.0
         annotated: list[dict[str, Any]] = []
+        n_before = len(rejects.rows)
         for decoded in self._decoded(samples, rejects):
             annotated += self._annotate(decoded, rejects)
-        return annotated
+        source_keys = [sample["source_key"] for sample in samples]
+        rejects.rows[n_before:] = in_order(rejects.rows[n_before:], source_keys, "source_key")
+        return in_order(annotated, [sample["key"] for sample in samples], "key")
 
     @property
     def waited_s(self) -> float:
@@ -116,8 +124,8 @@ class Annotator:
         """Micro-batches with their pixels, `AHEAD` of them decoded before they are asked for."""
         waiting: deque[list[tuple[dict[str, Any], Future[Decoded]]]] = deque()
         try:
-            for chunk in _chunks(samples, self._settings.teacher.batch_images):
-                waiting.append([(s, self._decoders.submit(self._decode, s)) for s in chunk])
+            for chunk in self._batches(samples):
+                waiting.append(self._submitted(chunk))
                 if len(waiting) > AHEAD:
                     yield _surviving(waiting.popleft(), rejects)
             while waiting:
@@ -127,8 +135,29 @@ class Annotator:
                 for _, future in left:
                     future.cancel()
 
-    def _decode(self, row: dict[str, Any]) -> Decoded:
-        pixels, extension = decode(row["image"], self._settings.source.max_pixels)
+    def _batches(self, samples: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+        """Micro-batches; by headers where the teacher says at which size it sees an image."""
+        largest = self._settings.teacher.batch_images
+        size_of = getattr(self._teacher, "seen_size", None)
+        if size_of is None or largest == 1:
+            return _chunks(samples, largest)
+        sizes = list(self._decoders.map(lambda sample: seen_size(sample["image"], size_of), samples))
+        return ([samples[i] for i in batch] for batch in micro_batches(sizes, largest))
+
+    def _submitted(self, chunk: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Future[Decoded]]]:
+        """A micro-batch that is being decoded. A GPU gets it whole, before the threads take what it left to them."""
+        if self._jpegs is None:
+            return [(row, self._decoders.submit(self._decode, row)) for row in chunk]
+        together = self._decoders.submit(self._jpegs, [row["image"] for row in chunk])
+        return [(row, self._decoders.submit(self._decode, row, together, i)) for i, row in enumerate(chunk)]
+
+    def _decode(
+        self, row: dict[str, Any], together: Future[list[np.ndarray | None]] | None = None, place: int = 0
+    ) -> Decoded:
+        done = together.result()[place] if together else None
+        pixels, extension = (
+            (done, "jpg") if done is not None else decode(row["image"], self._settings.source.max_pixels)
+        )
         check_size(pixels.shape[1], pixels.shape[0], self._settings.filters)
         return Decoded(row, pixels, extension)
 

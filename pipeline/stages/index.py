@@ -30,7 +30,6 @@ from pipeline.sources import Unit
 
 #: Images whose captions are parsed together.
 BLOCK = 1000
-_KEYS = ("source_key", "problem")
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def index_unit(
     rows = list(_limited(source.index(unit), limit))
     mark_blocked(rows, BlockList.of_setting(settings.source.block_list))
     filters.filter_rows(rows, settings.filters)
-    mark_duplicates(rows, set())
+    mark_duplicates(rows)
     return _write(settings, layout, number, rows)
 
 
@@ -91,37 +90,15 @@ def change_unit(
     return _write(settings, layout, number, rows)
 
 
-def mark_duplicates(rows: Iterable[dict[str, Any]], seen: set[bytes]) -> None:
-    """Marks every usable row whose source key an earlier usable row has; adds the digests of new keys to `seen`."""
+def mark_duplicates(rows: Iterable[dict[str, Any]]) -> None:
+    """Marks every usable row whose source key an earlier usable row of the unit has."""
+    seen: set[str] = set()
     for row in rows:
         if row["problem"]:
             continue
-        digest = key_digest(row["source_key"])
-        if digest in seen:
+        if row["source_key"] in seen:
             row["problem"] = "duplicate_key"
-        seen.add(digest)
-
-
-def duplicates_across(layout: Layout, units: list[int], share: int, n_shares: int) -> dict[int, list[int]]:
-    """Unit -> its rows that repeat a usable key of an earlier unit, among the keys whose hash falls into this share."""
-    seen: set[bytes] = set()
-    found: dict[int, list[int]] = {}
-    for unit in units:
-        own = set()
-        keys = storage.read_table(layout.unit_index(unit), _KEYS)
-        for row, record in enumerate(keys.to_pylist()):
-            digest = key_digest(record["source_key"])
-            if record["problem"] or int.from_bytes(digest[:4], "big") % n_shares != share:
-                continue
-            if digest in seen:
-                found.setdefault(unit, []).append(row)
-            own.add(digest)
-        seen |= own
-    return found
-
-
-def key_digest(source_key: str) -> bytes:
-    return hashlib.blake2b(source_key.encode(), digest_size=12).digest()
+        seen.add(row["source_key"])
 
 
 def merge_counts(layout: Layout, urls: list[str], target: str) -> str:

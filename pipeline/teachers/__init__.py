@@ -21,6 +21,9 @@ class Teacher(Protocol):
 
     dim: D, the width of the shared space.
     logit_scale: 1 / tau that this model was trained with (100.0 for CLIP).
+
+    A teacher may also have `seen_size(height, width)`: the (height, width) at which it sees an image of that size. Then
+    images of one such size come to `encode_regions` together, as far as a part has them.
     """
 
     dim: int

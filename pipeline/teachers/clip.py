@@ -15,10 +15,26 @@ from pipeline.teachers.clip_text import text_encoder
 from pipeline.teachers.open_clip_regions import region_encoder
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Tower
+from pipeline.teachers.tower import CropTower, SizeOf, Tower
 
 #: The short and long side in pixels of RegionCLIP's images (PARITY 39); the short side is the default.
 SHORT_SIDE, LONG_OVER_SHORT = 800, 1333 / 800
+
+
+def create_model(settings: TeacherSettings) -> Any:
+    """The open_clip model that `settings.model` and `settings.pretrained` name, on the CPU; random weights of torch's
+    generator without `pretrained`. Raises ValueError for weights that cannot be had, in a line that says what to do."""
+    import open_clip
+
+    try:
+        return open_clip.create_model(settings.model, pretrained=settings.pretrained, weights_only=True)
+    except RuntimeError as e:
+        if "download" not in str(e):
+            raise
+        raise ValueError(
+            f"pretrained: '{settings.pretrained}' of {settings.model} is not here and cannot be downloaded; "
+            "name the file of a checkpoint, or another kind of model (photo and shapes need no download)"
+        ) from e
 
 
 class ClipTeacher:
@@ -32,7 +48,7 @@ class ClipTeacher:
         self.device = resolve_device(settings.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = open_clip.create_model(settings.model, pretrained=settings.pretrained, weights_only=True)
+            model = create_model(settings)
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.tokenizer = open_clip.get_tokenizer(settings.model)
         self._encode_tokens = text_encoder(self.model)
@@ -53,6 +69,11 @@ class ClipTeacher:
             self.dim = encoder.dim
             preprocess = Preprocess(short, longest, encoder.multiple_of, mean, std)
             self._regions = Tower(encoder, preprocess, settings)
+
+    @property
+    def seen_size(self) -> SizeOf | None:
+        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
+        return self._regions.seen_size if isinstance(self._regions, Tower) else None
 
     def encode_regions(
         self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]

@@ -28,7 +28,7 @@ from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.sentences import SentenceEncoder, minilm_folder
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Hardware, Tower
+from pipeline.teachers.tower import CropTower, Hardware, SizeOf, Tower
 
 IMAGE_SIZE = 480
 CROP_SIZE = 224
@@ -98,6 +98,11 @@ class PhotoTeacher:
             self._regions = self.tower = Tower(
                 encoder, Preprocess(side, 2 * side, encoder.multiple_of, half, half), settings
             )
+
+    @property
+    def seen_size(self) -> SizeOf | None:
+        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
+        return self._regions.seen_size if isinstance(self._regions, Tower) else None
 
     def encode_regions(
         self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]

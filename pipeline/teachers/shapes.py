@@ -19,7 +19,7 @@ from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.shapes_clip import DIM, ShapesClip, ShapesImageTower
-from pipeline.teachers.tower import CropTower, Tower
+from pipeline.teachers.tower import CropTower, SizeOf, Tower
 
 #: The side in pixels of the pictures that it saw last in its training, and of a crop about one of their objects.
 SIDE, CROP_SIDE = 96, 48
@@ -77,6 +77,11 @@ class ShapesTeacher:
             side = settings.image_size or CROP_SIDE
             square = Preprocess(side, side, side, (0.5,) * 3, (0.5,) * 3)
             self._regions = CropTower(model.image, DIM, square, settings)
+
+    @property
+    def seen_size(self) -> SizeOf | None:
+        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
+        return self._regions.seen_size if isinstance(self._regions, Tower) else None
 
     def encode_regions(
         self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]

@@ -15,6 +15,8 @@ from pipeline.teachers.preprocess import Preprocess, crops, resize
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 
+#: (height, width) of an image -> (height, width) at which it is seen.
+SizeOf = Callable[[int, int], tuple[int, int]]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -58,6 +60,10 @@ class Tower:
         if settings.compile:
             encoder.features = torch.compile(encoder.features)  # type: ignore[method-assign]
             encoder.pool = torch.compile(encoder.pool, dynamic=True)  # type: ignore[method-assign]
+
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) at which an image is seen; images of one such size share a pass."""
+        return self.preprocess.size_of(height, width)
 
     def regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
         """`Teacher.encode_regions` by one pass an image."""

@@ -94,8 +94,13 @@ def test_detection_on_proposals_drops_none_by_the_sigmoid(truth, embedded):
     assert found["sqrt-sigmoid"]["all"]["ap50"] > found["sqrt-logit"]["all"]["ap50"]
 
 
-def test_only_a_teacher_with_an_image_tower_takes_a_student(monkeypatch):
+def test_only_a_teacher_with_an_image_tower_takes_a_student(monkeypatch, tmp_path):
     monkeypatch.setattr("pipeline.teachers.load", lambda settings: ColorTeacher())
     assert model_report.load_student(TeacherSettings(), None).dim == DIM
+    (tmp_path / "settings.json").write_text('{"student": {"encoder": {"kind": "photo"}}}')
+    with pytest.raises(
+        ValueError, match=r"began as the teacher 'photo', not 'shapes'; give --teacher.kind photo"
+    ):
+        model_report.load_student(TeacherSettings(), str(tmp_path / "student.safetensors"))
     with pytest.raises(ValueError, match="no image tower that a student could replace"):
         model_report.load_student(TeacherSettings(), "student.safetensors")

@@ -119,6 +119,13 @@ def test_a_file_that_is_not_coco_is_named(tmp_path: Path, content: str):
         truth.load(settings)
 
 
+def test_an_image_that_is_listed_and_not_there_is_named_with_what_to_do(tmp_path: Path):
+    known = truth.load(_coco(tmp_path))
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.png is not there: .* lists the folder's own images"):
+        known.images[0].load()
+
+
 def test_a_set_in_memory_reads_each_image_once(tmp_path: Path):
     known = truth.in_memory(truth.load(_coco(tmp_path)))
     (tmp_path / "a.png").unlink()

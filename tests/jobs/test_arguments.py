@@ -84,3 +84,19 @@ def test_a_relative_path_is_refused_inside_a_submitted_job(monkeypatch):
 )
 def test_urls_may_be_one_or_many(given, resolved):
     assert resolve("--source.kind", "webdataset", "--source.urls", given).source.url_list() == resolved
+
+
+def test_a_key_that_is_nearly_right_is_named(capsys):
+    with pytest.raises(SystemExit):
+        resolve("--source.imags", "/i")
+    assert "did you mean --source.images?" in capsys.readouterr().err
+
+
+def test_a_config_that_is_nowhere_is_answered_with_those_that_there_are(capsys):
+    with pytest.raises(SystemExit) as e:
+        resolve("--config", "nope")
+    assert e.value.code == 2
+    error = capsys.readouterr().err
+    assert "'nope' is no file" in error
+    assert "photos" in error
+    assert error.count("\n") == 1

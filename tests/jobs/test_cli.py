@@ -252,6 +252,14 @@ def test_errors_say_what_to_do_next(tmp_path, capsys):
     assert hint(error) == "pip install 'regionpairs[ray]'"
     assert hint(ModuleNotFoundError("No module named 'mine'", name="mine")) == ""
     assert hint(ValueError("no such thing")) == ""
+    assert "--repair" in hint(
+        FileNotFoundError(2, "No such file or directory", "/d/index/000001-90bbe126bbf9.parquet")
+    )
+    assert "--repair" in hint(
+        ValueError("000000-99ba3ec938d4.tar is damaged: its sha256 is not the manifest's")
+    )
+    assert hint(FileNotFoundError(2, "No such file or directory", "/d/mine.parquet")) == ""
+    assert "DATASET/concept_pool" in hint(FileNotFoundError("d is no concept pool: it has no pool.json"))
 
 
 def test_the_extras_that_hints_name_are_there():
@@ -282,3 +290,41 @@ echo "${COMPREPLY[@]}"
     script = capsys.readouterr().out + ask
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=True)
     assert done.stdout.split() == ["--align.threshold"]
+
+
+def test_a_commands_own_help_says_what_the_list_of_commands_says(capsys):
+    for words in (["verify"], ["images"], ["pool", "diff"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, "--help"])
+        assert ended.value.code == 0
+        out = capsys.readouterr().out
+        assert "docs/cli.md" in out
+        assert {"verify": "Re-checks every byte", "images": "Says where", "pool": "Classes gained"}[
+            words[0]
+        ] in out
+
+
+def test_the_version_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("regionpairs 0.")
+
+
+def test_a_long_command_says_on_stderr_how_far_it_is_and_answers_on_stdout(monkeypatch, capsys):
+    from jobs import look_commands
+    from pipeline import standing
+
+    monkeypatch.setattr(standing, "EVERY_S", 0.0)
+    monkeypatch.setattr(standing.PlainLog.__init__, "__defaults__", (0.0, standing.time.monotonic))
+
+    def verify(dataset, repair, as_json):
+        standing.tell(standing.Standing("verify", "blocks", 1, 3))
+        print("the answer")
+        return 0
+
+    monkeypatch.setattr(look_commands, "verify", verify)
+    assert cli.main(["verify", "d"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "the answer\n"
+    assert said.err.rstrip().endswith("verify 1/3 blocks (33 %)")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from concept_pool.pool import ConceptPool
 from pipeline import teachers
@@ -149,6 +150,19 @@ def test_what_cannot_be_relabelled_is_said(built, tmp_path):
     build(bare, LocalRunner())
     with pytest.raises(NotRelabelable, match="stores no region embeddings"):
         relabel(bare.out, dataclasses.replace(bare, out=str(tmp_path / "second")), LocalRunner())
+
+
+def test_a_dataset_from_before_a_setting_is_relabelled_as_if_that_had_its_default(built, tmp_path):
+    path = Path(built.out, "settings.yaml")
+    was = yaml.safe_load(path.read_text())
+    del was["duplicates"], was["teacher"]["base"], was["filters"]["min_nouns"]
+    path.write_text(yaml.safe_dump(was))
+    relabel(built.out, changed(built, tmp_path / "second", threshold=0.5), LocalRunner())
+    assert list(verify(str(tmp_path / "second"))) == []
+    was["filters"]["min_chars"] = 3
+    path.write_text(yaml.safe_dump(was))
+    with pytest.raises(NotRelabelable, match=r"filters\.min_chars: was 3, is 0"):
+        relabel(built.out, changed(built, tmp_path / "third"), LocalRunner())
 
 
 def test_a_damaged_shard_of_the_dataset_is_not_relabelled(built, tmp_path):

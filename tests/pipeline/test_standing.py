@@ -114,3 +114,14 @@ def test_a_build_tells_its_steps_in_order_and_counts_every_image_once(tmp_path):
         assert heard == []  # nothing is to be done, and nothing is told
     tell(Standing("elsewhere"))
     assert heard == []
+
+
+def test_the_time_left_grows_while_nothing_comes(plain):
+    """A part that takes far longer than the ones before it must not be promised for the same minute again and again."""
+    said, clock, caplog = plain
+    for clock.now in (0, 20, 40):
+        said(parts(int(clock.now) // 20, total=4))
+    for clock.now in range(41, 100):
+        said.tick()
+    left = [r.message.partition(" images/s, ")[2].partition(" left")[0] for r in caplog.records]
+    assert left == ["1:00 min", "40 s", "40 s", "40 s", "1:10 min", "1:20 min", "1:30 min"]

@@ -79,7 +79,7 @@ def test_each_fault_is_counted_where_it_is():
     assert found["Regions whose label is a guess"].n == 2
     assert found["Images that look the same as another"].n == 1  # what cannot be decoded looks like nothing
     assert found["Concepts without a pair"].names == ["cow", "kite"]
-    assert found["Pairs of concepts that hold more than 5% of all"].n == 30
+    assert found["Pairs of concepts that hold more than 5 % of all"].n == 30
 
 
 def test_what_is_exact_says_so():

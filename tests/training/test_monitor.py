@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-
-import pytest
-
-from training import monitor
+from pipeline.standing import Standing, listening
 from training.monitor import Monitor
 
 
-@pytest.mark.parametrize(("every_s", "n_lines"), [(0.0, 3), (1000.0, 0)])
-def test_a_log_without_a_bar_has_a_line_now_and_then(tmp_path, monkeypatch, caplog, every_s, n_lines):
-    monkeypatch.setattr(monitor, "EVERY_S", every_s)
-    watching = Monitor(tmp_path, 0, 10, False, False)
-    with caplog.at_level(logging.INFO, "regionpairs"):
+def test_a_log_without_a_bar_says_the_step_the_time_left_and_the_loss(tmp_path):
+    heard: list[Standing] = []
+    with listening(heard.append):
+        watching = Monitor(tmp_path, 0, 10, False, False)
         for step in (1, 2, 3):
+            watching.advance()
             watching.metrics(step, {"loss": 0.5, "images_per_s": 12.0})
-    watching.close()
-    assert len(caplog.records) == n_lines
-    if n_lines:
-        assert caplog.records[1].message == "step 2 of 10: loss 0.5, images_per_s 12"
+        watching.close()
+    assert [(s.step, s.done, s.total) for s in heard] == [("training", step, 10) for step in range(4)]
+    assert heard[-1].current == "loss 0.5, images_per_s 12"

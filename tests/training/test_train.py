@@ -252,3 +252,12 @@ def test_what_is_frozen_stays(dataset, tmp_path):
 def test_a_run_without_a_dataset_is_named():
     with pytest.raises(ValueError, match=r"^data\.dataset: is empty"):
         train(TrainSettings())
+
+
+def test_a_student_of_another_width_than_the_concepts_is_refused_in_one_line(dataset, tmp_path):
+    student = tiny_student()
+    student.encoder.dim += 1
+    with pytest.raises(
+        ValueError, match=r"student\.encoder: it embeds in .* numbers, the dataset's concepts in"
+    ):
+        train(make_settings(dataset, tmp_path / "run"), student=student)

@@ -29,6 +29,12 @@ def test_an_arm_is_the_studys_settings_but_for_its_own():
     assert strict.train.data.dataset == "study/data/pool-0.5"
 
 
+def test_arms_keep_by_their_own_rule_whatever_the_dataset_kept_by():
+    settings = LabelStudySettings(dataset="data", threshold=0.2, score={"threshold": 0.3})
+    assert label_study.changes_of(settings, ARMS["blend"]) == {"score": "probability", "threshold": 0.2}
+    assert label_study.changes_of(settings, ARMS["blend-scored"]) == {"score": "objectness", "threshold": 0.3}
+
+
 def test_arms_that_share_labels_share_a_dataset():
     settings = LabelStudySettings(dataset="data")
     assert label_study.data_of(settings, ARMS["caption"]) == label_study.data_of(settings, ARMS["no-image"])

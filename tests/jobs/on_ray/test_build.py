@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import signal
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -194,6 +197,37 @@ def test_the_kubernetes_file_has_the_node_types_of_the_cluster_file():
         for key in ("min", "max"):
             assert group[f"{key}Replicas"] == types[name][f"{key}_workers"]
         assert container["resources"]["requests"] == limits
+
+
+def _strict(schema: Any) -> Any:
+    """A schema whose objects take no other keys than those listed, as the server's strict field validation."""
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _strict(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and "type" in schema:
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+def test_the_kubernetes_file_meets_the_schema_of_kuberay():
+    path = os.environ.get("REGIONPAIRS_RAYCLUSTER_CRD")
+    if not path:
+        pytest.skip("REGIONPAIRS_RAYCLUSTER_CRD names no CRD file of KubeRay")
+    versions = yaml.safe_load(Path(path).read_text())["spec"]["versions"]
+    (schema,) = (v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1")
+    validator = jsonschema.Draft4Validator(_strict(schema))
+    document = yaml.safe_load((ROOT / "ray_cluster_kubernetes.yaml").read_text())
+    assert [error.message for error in validator.iter_errors(document)] == []
+    for change in (  # the check itself can fail
+        {"minReplica": 1},
+        {"maxReplicas": "many"},
+        {"rayStartParams": {"num-cpus": 0}},
+    ):
+        broken = copy.deepcopy(document)
+        broken["spec"]["workerGroupSpecs"][0] |= change
+        assert list(validator.iter_errors(broken)), change
 
 
 def test_the_local_runtime_never_imports_ray(tmp_path):

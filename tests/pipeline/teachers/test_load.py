@@ -9,6 +9,7 @@ import torch
 
 from pipeline import teachers
 from pipeline.teachers.settings import TeacherSettings
+from training.student import load_encoder
 
 TINY = {
     "embed_dim": 24,
@@ -112,3 +113,16 @@ def test_bad_settings_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             TeacherSettings(**settings)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line_that_says_what_to_do(monkeypatch):
+    import open_clip
+
+    def create_model(*_, **__):
+        raise RuntimeError("Failed to download weights for tag 'openai': no network")
+
+    monkeypatch.setattr(open_clip, "create_model", create_model)
+    settings = TeacherSettings(kind="open_clip", model="RN50", pretrained="openai")
+    for load in (teachers.load, load_encoder):
+        with pytest.raises(ValueError, match=r"'openai' of RN50 .* cannot be downloaded; name the file"):
+            load(settings)

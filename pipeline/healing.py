@@ -1,0 +1,85 @@
+"""Indices of units that were damaged, or whose file changed, made anew for a plan that is there."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import storage
+from pipeline import repeated_keys, repeats
+from pipeline.dataset.layout import Layout
+from pipeline.dataset.plan import Parts, Plan
+from pipeline.repeated_keys import Map
+from pipeline.settings import BuildSettings
+from pipeline.sources import Source, Unit
+from pipeline.stages import index
+from pipeline.stages.index import UnitRecord
+
+log = logging.getLogger("regionpairs")
+
+
+def heal_units(
+    settings: BuildSettings, source: Source, plan: Plan, parts: Parts, run: Map, resumed: bool = False
+) -> None:
+    """Indexes anew every unit of these parts whose index is missing or damaged or, in a resumed build, whose file has
+    another entity tag or time than when it was planned. Raises ValueError if the input changed, and leaves the plan.
+
+    recheck bytes: an index that no part to do needs is looked at too, since `verify` would miss it.
+    """
+    needed = parts.units()
+    wanted = plan.parts.units() if settings.recheck == "bytes" and resumed else needed
+    damaged = [unit for unit, bad in run(partial(_is_damaged, plan.layout), wanted.items()) if bad]
+    units = source.units() if damaged or (resumed and needed) else []
+    was = plan.units.column("version").to_pylist()
+    touched = []
+    if resumed and not settings.source.limit:
+        touched = [n for n in needed if n not in damaged and n < len(units) and units[n].version != was[n]]
+    if not damaged and not touched:
+        return
+    log.warning(
+        "plan: %d units have a damaged index, %d another time of change; they are indexed anew",
+        len(damaged),
+        len(touched),
+    )
+    kept = {
+        url: storage.read_bytes(url)
+        for n in touched
+        for url in (plan.layout.unit_index(n), plan.layout.unit_counts(n), plan.layout.unit_record(n))
+        if storage.exists(url)
+    }
+    damaged = sorted([*damaged, *touched])
+    again = list(run(partial(_index_one, settings, plan.layout), [(n, units[n]) for n in damaged]))
+    if not source.unique_keys:
+        again = _mark_keys(settings, plan, again, run)
+    again = [repeats.mark_again(settings, plan.layout, record.unit) or record for record in again]
+    for record in again:
+        if record.index_sha256 != wanted[record.unit]:
+            for url, data in kept.items():
+                storage.write_bytes(url, data)
+            raise ValueError(
+                f"source: unit {record.unit} is not what was planned; use another folder for the new input"
+            )
+
+
+def _mark_keys(settings: BuildSettings, plan: Plan, again: list[UnitRecord], run: Map) -> list[UnitRecord]:
+    """The records of units indexed anew, with the keys marked that an earlier unit has."""
+    sha256 = plan.units.column("index_sha256").to_pylist()
+    n_rows = plan.units.column("n_rows").to_pylist()
+    for record in again:
+        sha256[record.unit], n_rows[record.unit] = record.index_sha256, record.n_rows
+    only = {record.unit for record in again}
+    marked = repeated_keys.mark(settings, plan.layout, n_rows, sha256, run, only)
+    changed = {record.unit: record for record in marked}
+    return [changed.get(record.unit, record) for record in again]
+
+
+def _index_one(settings: BuildSettings, layout: Layout, work: tuple[int, Unit]) -> UnitRecord:
+    return index.index_unit(settings, layout, *work)
+
+
+def _is_damaged(layout: Layout, work: tuple[int, str]) -> tuple[int, bool]:
+    unit, sha256 = work
+    try:
+        return unit, storage.sha256(layout.unit_index(unit)) != sha256
+    except FileNotFoundError:
+        return unit, True
