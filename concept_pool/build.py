@@ -6,6 +6,7 @@ only with the finished pool; so counting leaves a file of names a unit, and `wri
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable
@@ -47,9 +48,10 @@ def count_unit(
 ) -> Counts:
     """Counts of one unit of the corpus, given as (image key, its captions).
 
-    Writes the unit's `MENTIONS` to `mentions_url`; `on_block` gets how many captions were counted.
+    Writes the unit's `MENTIONS` to `mentions_url`; `on_block` gets how many captions were counted. Noun phrases are not
+    looked for: nothing here would keep them.
     """
-    parser = parser_of(settings)
+    parser = parser_of(dataclasses.replace(settings, phrases=False))
     counts = Counts(max_examples=settings.max_examples)
     found: list[pa.Table] = []
     remaining = iter(images)

@@ -177,15 +177,40 @@ def spans_of(captions: list[str], image: ParsedImage, parser: Parser) -> list[di
     `captions[caption][start:end]` is how a caption says the name. image: what `parse_block` gave for these captions. Of
     equal captions the first one counts.
     """
-    numbers: dict[str, int] = {}
-    for number, caption in enumerate(captions):
-        numbers.setdefault(_tidy(caption), number)
+    numbers = _numbers(captions)
     return [
         {"name": name, "caption": numbers[text], "start": start, "end": end}
         for text, parsed in image
         if parsed.spans
         for name, start, end in parser.spans(captions[numbers[text]], parsed)
     ]
+
+
+def phrases_in(captions: list[str], image: ParsedImage, parser: Parser) -> list[dict[str, Any]]:
+    """The noun phrases around names in an image's captions: {caption, head, chunk, expression}; see `phrases.Phrase`.
+
+    chunk is [start, end], expression too, or empty where it lies within another one. image: as for `spans_of`.
+    """
+    numbers = _numbers(captions)
+    return [
+        {
+            "caption": numbers[text],
+            "head": found.head,
+            "chunk": list(found.chunk),
+            "expression": list(found.expression or ()),
+        }
+        for text, parsed in image
+        if parsed.phrases
+        for found in parser.phrases(captions[numbers[text]], parsed)
+    ]
+
+
+def _numbers(captions: list[str]) -> dict[str, int]:
+    """Tidied caption -> its number; of equal ones the first."""
+    numbers: dict[str, int] = {}
+    for number, caption in enumerate(captions):
+        numbers.setdefault(_tidy(caption), number)
+    return numbers
 
 
 def tails(name: str, opaque: frozenset[str]) -> list[str]:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from concept_pool.clean import clean, is_as_written
+from concept_pool.dependencies import DependencyParser
 from concept_pool.edits import Text, Traced
 from concept_pool.lexicon import Lexicon
 from concept_pool.names import NameReader, Place, Token
+from concept_pool.phrases import Phrase, phrases_of
 from concept_pool.settings import PoolSettings
 from concept_pool.tagger import Tagger
 
@@ -24,12 +26,14 @@ class Parsed:
     """What a caption names: `names` in order of appearance, `rejected` (word, reason); both unique.
 
     text: the caption as the tagger read it. spans: every place of a name in it; `Parser.spans` has those in the caption.
+    phrases: the noun phrases around names (`pool.phrases`), in the text too; `Parser.phrases` has those in the caption.
     """
 
     names: tuple[str, ...]
     rejected: tuple[tuple[str, str], ...]
     text: str = ""
     spans: tuple[Span, ...] = ()
+    phrases: tuple[Phrase, ...] = ()
 
 
 _NOTHING = Parsed((), ())
@@ -45,6 +49,7 @@ class Parser:
         self._spelling_starts = {form.split()[0] for form in self.lexicon.spellings}
         self._tagger: Tagger | None = None
         self._reader: NameReader | None = None
+        self._dependencies: DependencyParser | None = None
         self._cache: OrderedDict[str, Parsed] = OrderedDict()
 
     def __reduce__(self) -> tuple[type[Parser], tuple[PoolSettings]]:
@@ -80,7 +85,7 @@ class Parser:
             assert self._reader is not None
             names, rejected, places = self._reader.read(tokens)
             spans = _in_characters(text, tokens, places) if places else ()
-            known[text] = Parsed(tuple(names), tuple(rejected), text, spans)
+            known[text] = Parsed(tuple(names), tuple(rejected), text, spans, self._phrases(text, spans))
             self._remember(text, known[text])
         return [known[text] for text in texts]
 
@@ -105,6 +110,31 @@ class Parser:
         text = Traced(caption[: self.settings.max_caption_chars])
         self._edit(text)
         return [(name, *text.span(start, end)) for name, start, end in parsed.spans]
+
+    def phrases(self, caption: str, parsed: Parsed) -> list[Phrase]:
+        """The noun phrases around names, in the caption as written; none without `pool.phrases`.
+
+        parsed: what `analyse` gave for this caption.
+        """
+        if not parsed.phrases or is_as_written(caption, parsed.text):
+            return list(parsed.phrases)
+        text = Traced(caption[: self.settings.max_caption_chars])
+        self._edit(text)
+        return [
+            Phrase(
+                text.span(found.head, found.head + 1)[0],
+                text.span(*found.chunk),
+                text.span(*found.expression) if found.expression else None,
+            )
+            for found in parsed.phrases
+        ]
+
+    def _phrases(self, text: str, spans: Sequence[Span]) -> tuple[Phrase, ...]:
+        if not self.settings.phrases or not spans:
+            return ()
+        if self._dependencies is None:
+            self._dependencies = DependencyParser(self.settings.phrase_pipeline)
+        return phrases_of(self._dependencies(text), [(start, end) for _, start, end in spans])
 
     def _remember(self, text: str, parsed: Parsed) -> None:
         if self.settings.cache_captions:

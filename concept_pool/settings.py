@@ -16,6 +16,8 @@ class PoolSettings:
         path: folder or URL of a pool that is there (jobs/build_concept_pool.py), instead of counting; none: count
         min_count: images that must name a concept for it to become a class (RegionCLIP: 100)
         attributes: also count adjective + noun as a concept of its own ("red car" beside "car")
+        phrases: also find the noun phrases around names ("the red car next to the tree"), by spaCy's dependency parser
+        phrase_pipeline: the spaCy pipeline that parses for `phrases`, a package or folder; none: the one that tags
         aliases: CSV file `alias,name` on top of the built-in table; the user's lines win
         not_visible: CSV file `word,reason` on top of the built-in list; reason `keep` lifts a built-in word
         compounds: text file of fixed names of several words on top of the built-in list, one a line
@@ -30,6 +32,8 @@ class PoolSettings:
     path: str | None = None
     min_count: int = 10
     attributes: bool = False
+    phrases: bool = False
+    phrase_pipeline: str | None = None
     aliases: str | None = None
     not_visible: str | None = None
     compounds: str | None = None

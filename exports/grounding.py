@@ -13,8 +13,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Grounded:
-    """A caption with its pairs and, for each of them, the spans (start, end) that name it, at least one."""
+    """A caption with its pairs and, for each of them, the spans (start, end) that name it, at least one.
 
+    number: the caption's, among the image's.
+    """
+
+    number: int
     caption: str
     pairs: tuple[tuple[Pair, tuple[Span, ...]], ...]
 
@@ -29,7 +33,7 @@ def grounded(captions: Sequence[str], pairs: Sequence[Pair]) -> Grounded:
     """The best caption and the pairs that it names; the others are left out."""
     best = best_caption(captions, pairs)
     spans = [tuple((m.start, m.end) for m in pair.mentions if m.caption == best) for pair in pairs]
-    return Grounded(captions[best], tuple((p, s) for p, s in zip(pairs, spans, strict=True) if s))
+    return Grounded(best, captions[best], tuple((p, s) for p, s in zip(pairs, spans, strict=True) if s))
 
 
 def grounded_all(captions: Sequence[str], pairs: Sequence[Pair]) -> Grounded:
@@ -37,7 +41,8 @@ def grounded_all(captions: Sequence[str], pairs: Sequence[Pair]) -> Grounded:
 
     So every pair has a span, as in the grounding data that MDETR mixed (GoldG).
     """
-    text = captions[best_caption(captions, pairs)]
+    best = best_caption(captions, pairs)
+    text = captions[best]
     named = {pair.region: spans for pair, spans in grounded(captions, pairs).pairs}
     added: dict[str, Span] = {}
     found = []
@@ -48,4 +53,4 @@ def grounded_all(captions: Sequence[str], pairs: Sequence[Pair]) -> Grounded:
             text = f"{text} {pair.concept}."
             added[pair.concept] = (start, start + len(pair.concept))
         found.append((pair, named.get(pair.region) or (added[pair.concept],)))
-    return Grounded(text, tuple(found))
+    return Grounded(best, text, tuple(found))

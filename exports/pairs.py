@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.dataset import Sample
 
@@ -17,11 +18,24 @@ class Mention:
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """A noun phrase whose root names the concept: (start, end) of the chunk and of its expression, in a caption.
+
+    expression: None where it lies within another one (`concept_pool/phrases.py`).
+    """
+
+    caption: int
+    chunk: tuple[int, int]
+    expression: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
 class Pair:
     """A region and its concept.
 
     region: row of the sample's arrays. box_xyxy_norm: in [0, 1] of the upright image. score: what the pair was kept by.
-    mentions: where the captions name the concept, in order; none where no caption does.
+    mentions: where the captions name the concept, in order; none where no caption does. phrases: the noun phrases around
+    them, where the dataset has such (`pool.phrases`).
     """
 
     region: int
@@ -32,6 +46,7 @@ class Pair:
     score: float
     objectness: float
     mentions: tuple[Mention, ...] = ()
+    phrases: tuple[Phrase, ...] = ()
 
     def box_xyxy(self, width: int, height: int) -> list[float]:
         """The box in pixels of the upright image, to a hundredth."""
@@ -60,9 +75,15 @@ def pairs_of(sample: Sample) -> list[Pair]:
                 row["score"],
                 row["objectness"],
                 tuple(Mention(m["caption"], m["start"], m["end"]) for m in row.get("mentions", ())),
+                tuple(map(_phrase, row.get("phrases", ()))),
             )
         )
     return found
+
+
+def _phrase(row: dict[str, Any]) -> Phrase:
+    expression = row.get("expression")
+    return Phrase(row["caption"], (*row["chunk"],), (*expression,) if expression else None)
 
 
 def image_name(sample: Sample) -> str:

@@ -125,7 +125,7 @@ def _filters(dataset: str, filters: str, as_json: bool) -> int:
 
     import storage
     from pipeline.filters import PRESETS, FilterSettings
-    from pipeline.would_remove import IMAGES, would_remove
+    from pipeline.would_remove import IMAGES, SCORE, would_remove
 
     if filters in PRESETS:
         rules = FilterSettings(preset=filters)
@@ -144,8 +144,8 @@ def _filters(dataset: str, filters: str, as_json: bool) -> int:
     )
     for reason, n in found["would_remove"].items():
         of = found["of"][reason]
-        where = "built samples" if reason in IMAGES else "the plan"
-        print(f"{reason:18} {n:>9} {100 * n / max(1, of):5.1f} %  (by {where})")
+        where = "built samples" if reason in (*IMAGES, SCORE) else "the plan"
+        print(f"{reason:20} {n:>9} {100 * n / max(1, of):5.1f} %  (by {where})")
     print(f"by a build alone, from the images: {', '.join(found['needs_the_images'])}")
     return 0
 

@@ -12,7 +12,7 @@ import torch
 import storage
 from concept_pool.build import parser_of
 from concept_pool.compare import extend_pool
-from concept_pool.count import count_parsed, parse_block, spans_of
+from concept_pool.count import count_parsed, parse_block, phrases_in, spans_of
 from concept_pool.embed import embed_pool
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates
@@ -20,7 +20,7 @@ from pipeline import teachers
 from pipeline.dataset import Sample
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.dataset.records import sample_key
-from pipeline.mentions import concept_spans
+from pipeline.mentions import concept_phrases, concept_spans
 from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
 from pipeline.stages.annotator import Annotator
@@ -79,7 +79,8 @@ def annotate(
         {
             **_row(number, image, of_image),
             "mentioned": pool.ids_of(named),
-            "spans": concept_spans(pool, of_image, spans_of(of_image, found, parser)),
+            "spans": (spans := concept_spans(pool, of_image, spans_of(of_image, found, parser))),
+            "phrases": concept_phrases(spans, phrases_in(of_image, found, parser)),
         }
         for number, (image, of_image, named, found) in enumerate(
             zip(images, texts, mentions, parsed, strict=True)

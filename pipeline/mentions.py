@@ -1,4 +1,4 @@
-"""Where an image's captions name the pool's concepts."""
+"""Where an image's captions name the pool's concepts, and in which noun phrases."""
 
 from __future__ import annotations
 
@@ -30,3 +30,27 @@ def concept_spans(
             start = words[n_lacking].start()
         found.add((span["caption"], start, end, concept_id))
     return [{"concept_id": c, "caption": i, "start": a, "end": b} for i, a, b, c in sorted(found)]
+
+
+def concept_phrases(
+    spans: Iterable[Mapping[str, int]], phrases: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Noun phrases -> {concept_id, caption, chunk, expression} of the concepts that their roots name, by caption and chunk.
+
+    spans: what `concept_spans` gives. phrases: {caption, head, chunk, expression}. A phrase whose root names no class is
+    dropped.
+    """
+    named: dict[int, list[Mapping[str, int]]] = {}
+    for span in spans:
+        named.setdefault(span["caption"], []).append(span)
+    return [
+        {"concept_id": concept_id, **{k: found[k] for k in ("caption", "chunk", "expression")}}
+        for found in sorted(phrases, key=lambda p: (p["caption"], p["chunk"]))
+        for concept_id in sorted(
+            {
+                s["concept_id"]
+                for s in named.get(found["caption"], ())
+                if s["start"] <= found["head"] < s["end"]
+            }
+        )
+    ]

@@ -15,7 +15,7 @@ from pipeline.block_list import BlockList
 from pipeline.dataset import Dataset, check_format
 from pipeline.dataset.finish import missing_parts
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
-from pipeline.dataset.plan import Part, Plan, part_rows
+from pipeline.dataset.plan import Part, Plan, as_index, part_rows
 from pipeline.dataset.records import INDEX
 from pipeline.runner import Runner
 from pipeline.settings import BuildSettings
@@ -130,7 +130,7 @@ def _unit(source: Layout, layout: Layout, work: tuple[int, set[str]]) -> tuple[i
             pq.ParquetWriter(target, INDEX) as writer,
         ):
             for group in range(file.num_row_groups):
-                rows = file.read_row_group(group).to_pylist()
+                rows = as_index(file.read_row_group(group)).to_pylist()
                 writer.write_table(pa.Table.from_pylist([_forgotten(r, gone) for r in rows], INDEX))
     else:
         generation.copy_file((source.unit_index(unit), url))
@@ -140,4 +140,12 @@ def _unit(source: Layout, layout: Layout, work: tuple[int, set[str]]) -> tuple[i
 def _forgotten(row: dict[str, Any], gone: set[str]) -> dict[str, Any]:
     if row["source_key"] not in gone or row["problem"]:
         return row
-    return {**row, "captions": [], "mentions": [], "spans": [], "extra": "", "problem": "removed"}
+    return {
+        **row,
+        "captions": [],
+        "mentions": [],
+        "spans": [],
+        "phrases": [],
+        "extra": "",
+        "problem": "removed",
+    }

@@ -1,7 +1,8 @@
 """What each rule would leave out of a dataset that is there, before a build runs it. Nothing is decoded or written.
 
-Rules on captions and columns are answered from the plan; those on files and sizes from stored samples' JSON and indices, so
-of built samples alone. Duplicates need the images' hashes: they are counted by a build that looks for them.
+Rules on captions and columns are answered from the plan; those on files, sizes and image-text scores from stored
+samples' JSON and indices, so of built samples alone. Duplicates need the images' hashes: they are counted by a build that
+looks for them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from pipeline.dataset import Dataset, manifest
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Plan, part_rows
 from pipeline.duplicates.held_out import digest_of_caption
-from pipeline.filters import FilterSettings, check_bytes, check_size, filter_rows
+from pipeline.filters import FilterSettings, check_bytes, check_image_text, check_size, filter_rows
 from pipeline.images import BadSample
 from pipeline.stages.index import drop_without_nouns
 
 #: Rules, the reason that each gives, and what it is answered from.
 CAPTIONS = ("short_caption", "long_caption", "other_language", "no_noun", "frequent_caption")
 IMAGES = ("small_file", "small_image", "extreme_aspect")
+SCORE = "low_image_text_score"
 
 
 def would_remove(url: str, rules: FilterSettings) -> dict[str, Any]:
@@ -37,15 +39,20 @@ def would_remove(url: str, rules: FilterSettings) -> dict[str, Any]:
     plan = Plan.read(layout)
     counts: Counter[str] = Counter()
     n_usable = _of_captions(layout, plan, rules, counts)
-    n_built = _of_images(layout, plan, rules, counts)
-    reasons = ["column_filter"] * bool(rules.columns) + [*CAPTIONS, *IMAGES]
+    n_built, n_scored = _of_images(layout, plan, rules, counts)
+    of = {
+        reason: n_built if reason in IMAGES else n_usable for reason in ("column_filter", *CAPTIONS, *IMAGES)
+    }
+    of[SCORE] = n_scored
+    asked = {"column_filter": bool(rules.columns), SCORE: bool(rules.min_image_text_score)}
+    reasons = [reason for reason in of if asked.get(reason, True)]
     return {
         "dataset": url,
         "n_planned": plan.n_samples,
         "n_usable": n_usable,
         "n_built": n_built,
         "would_remove": {reason: counts[reason] for reason in reasons},
-        "of": {reason: n_built if reason in IMAGES else n_usable for reason in reasons},
+        "of": {reason: of[reason] for reason in reasons},
         "needs_the_images": ["duplicate_image", "near_duplicate", "duplicate_pair", "held_out_image"],
     }
 
@@ -85,12 +92,12 @@ def _of_captions(layout: Layout, plan: Plan, rules: FilterSettings, counts: Coun
     return n_usable
 
 
-def _of_images(layout: Layout, plan: Plan, rules: FilterSettings, counts: Counter[str]) -> int:
-    """Counts by reason, of the samples that are built; returns how many those are."""
+def _of_images(layout: Layout, plan: Plan, rules: FilterSettings, counts: Counter[str]) -> tuple[int, int]:
+    """Counts by reason, of the samples that are built; returns how many those are, and how many say their scores."""
     if not any(manifest.committed(layout)):
-        return 0
+        return 0, 0
     dataset = Dataset.open(layout.url)
-    n_built = 0
+    n_built = n_scored = 0
     each = [
         replace(rules, preset="none", min_side_px=int(rules.number("min_side_px")), max_aspect=0.0),
         replace(rules, preset="none", min_side_px=0, max_aspect=rules.number("max_aspect")),
@@ -103,7 +110,10 @@ def _of_images(layout: Layout, plan: Plan, rules: FilterSettings, counts: Counte
             meta = json.loads(storage.read_bytes(shard.url, start, start + row["json_bytes"]))
             for rule, reason in zip(each, IMAGES[1:], strict=True):
                 counts[reason] += _against(check_size, meta["width"], meta["height"], rule)
-    return n_built
+            if "image_text_scores" in meta:  # older datasets have none
+                n_scored += 1
+                counts[SCORE] += _against(check_image_text, meta["image_text_scores"], rules)
+    return n_built, n_scored
 
 
 def _against(check: Any, *arguments: Any) -> bool:

@@ -173,7 +173,15 @@ def part_rows(layout: Layout, part: Part) -> pa.Table:
     """The samples of a part, as `records.INDEX`. Raises DamagedPlan if its unit's index is missing or another."""
     data, metadata = _unit_index(layout.unit_index(part.unit), part.index_sha256)
     with pq.ParquetFile(pa.BufferReader(data), metadata=metadata) as file:
-        return file.read_row_group(part.row_group).cast(records.INDEX)
+        return as_index(file.read_row_group(part.row_group))
+
+
+def as_index(table: pa.Table) -> pa.Table:
+    """Rows of a unit's index as `records.INDEX`. Plans that were made before there were phrases have none."""
+    if "phrases" not in table.column_names:
+        none = pa.array([[]] * table.num_rows, records.INDEX.field("phrases").type)
+        table = table.append_column(records.INDEX.field("phrases"), none)
+    return table.cast(records.INDEX)
 
 
 @lru_cache(maxsize=2)

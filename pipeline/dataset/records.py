@@ -29,6 +29,15 @@ def _spans(first: pa.Field) -> pa.DataType:
 
 _CONCEPT_SPANS = _spans(_field("concept_id", pa.int32()))
 
+
+def _phrases(first: pa.Field) -> pa.DataType:
+    """Noun phrases of captions. `chunk` is [start, end] in characters, `expression` too, or empty."""
+    places = [_field("chunk", _IDS), _field("expression", _IDS)]
+    return pa.list_(_field("item", pa.struct([first, _field("caption", pa.int32()), *places])))
+
+
+_CONCEPT_PHRASES = _phrases(_field("concept_id", pa.int32()))
+
 #: The units of the input, in order: what `Source.units` lists, and what indexing each of them found.
 UNITS = pa.schema(
     [
@@ -58,9 +67,10 @@ PARTS = pa.schema(
 #: What a source knows of a sample before its image is read. `location` names the file that holds it, relative to the
 #: source's root, `offset`/`n_bytes` the byte range of the image in it (offset -1: the whole file, n_bytes its size;
 #: `row` >= 0: a row of a parquet file or a number of a generated world). `captions` holds every caption of the image
-#: that is not blank, in source order; `mentions` the names that they mention, sorted, `spans` where. `problem` is
-#: empty, or the reason why this sample will be rejected (duplicate_key, no_caption, ...); then `n_samples` may be more
-#: than 1. `extra` is a JSON object of what `source.extra` names, "" where it names nothing.
+#: that is not blank, in source order; `mentions` the names that they mention, sorted, `spans` where, `phrases` the noun
+#: phrases around them (`head`: where a chunk's root begins). `problem` is empty, or the reason why this sample will be
+#: rejected (duplicate_key, no_caption, ...); then `n_samples` may be more than 1. `extra` is a JSON object of what
+#: `source.extra` names, "" where it names nothing.
 INDEX = pa.schema(
     [
         _field("source_key", pa.string()),
@@ -74,11 +84,13 @@ INDEX = pa.schema(
         _field("extra", pa.string()),
         _field("mentions", _STRINGS),
         _field("spans", _spans(_field("name", pa.string()))),
+        _field("phrases", _phrases(_field("head", pa.int32()))),
     ]
 )
 
 #: A sample with its original image bytes, untouched. `key` is `sample_key(source_key, image)`; `mentioned` holds the
-#: ids of the pool's concepts that its captions name, rising; `spans` say where, by caption and place.
+#: ids of the pool's concepts that its captions name, rising; `spans` say where, by caption and place; `phrases` are the
+#: noun phrases around them, none without `pool.phrases`.
 SAMPLES = pa.schema(
     [
         _field("key", pa.string()),
@@ -89,11 +101,12 @@ SAMPLES = pa.schema(
         _field("extra", pa.string()),
         _field("mentioned", _IDS),
         _field("spans", _CONCEPT_SPANS),
+        _field("phrases", _CONCEPT_PHRASES),
     ]
 )
 
 #: A sample of an existing dataset, its members byte for byte, and the ids of the new pool's concepts that its
-#: captions name, and where: what relabelling starts from.
+#: captions name, where, and in which noun phrases: what relabelling starts from.
 STORED = pa.schema(
     [
         _field("key", pa.string()),
@@ -103,6 +116,7 @@ STORED = pa.schema(
         _field("arrays", pa.large_binary()),
         _field("mentioned", _IDS),
         _field("spans", _CONCEPT_SPANS),
+        _field("phrases", _CONCEPT_PHRASES),
     ]
 )
 

@@ -110,10 +110,12 @@ def pairs_json(
     alignment: Alignment,
     names: Sequence[str],
     spans: Iterable[Mapping[str, int]] = (),
+    phrases: Iterable[Mapping[str, Any]] | None = None,
 ) -> str:
     """The kept regions for human eyes, as the .json member lists them (docs/format.md), a JSON list.
 
-    spans: where the captions name concepts, as `records.SAMPLES` has them.
+    spans: where the captions name concepts, phrases: in which noun phrases; as `records.SAMPLES` has them. Pairs have
+    `phrases` only where these are not None.
     """
     kept = np.flatnonzero(alignment.kept)
     if not len(kept):
@@ -122,13 +124,14 @@ def pairs_json(
     for span in spans:
         mentions.setdefault(span["concept_id"], []).append({k: span[k] for k in ("caption", "start", "end")})
     said = {concept: to_json(places) for concept, places in mentions.items()}
+    told = _phrases_of(phrases)
     corners = iter(decimals(arrays["boxes_xyxy_norm"][kept].ravel(), 5))
     n, shares = len(kept), (alignment.topk_probs[:, 0], alignment.scores, alignment.margin)
     numbers = decimals(np.concatenate([values[kept] for values in shares]), 4)
     pairs = [
         f'{{"region": {region}, "box_xyxy_norm": [{", ".join(box)}], "concept_id": {concept}, '
         f'"concept": {_quoted(names[concept])}, "probability": {probability}, "score": {score}, "margin": {margin}, '
-        f'"objectness": {objectness}, "mentions": {said.get(concept, "[]")}}}'
+        f'"objectness": {objectness}, "mentions": {said.get(concept, "[]")}{told(concept)}}}'
         for region, box, concept, probability, score, margin, objectness in zip(
             kept.tolist(),
             zip(corners, corners, corners, corners, strict=True),
@@ -141,6 +144,18 @@ def pairs_json(
         )
     ]
     return f"[{', '.join(pairs)}]"
+
+
+def _phrases_of(phrases: Iterable[Mapping[str, Any]] | None) -> Callable[[int], str]:
+    """The end of a concept's pair: its `phrases`, or nothing where those are not asked for."""
+    if phrases is None:
+        return lambda concept: ""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for phrase in phrases:
+        places = {k: v for k, v in phrase.items() if k != "concept_id" and v != []}
+        found.setdefault(phrase["concept_id"], []).append(places)
+    texts = {concept: to_json(places) for concept, places in found.items()}
+    return lambda concept: f', "phrases": {texts.get(concept, "[]")}'
 
 
 def stored_row(sample: Sample, members: Mapping[str, bytes]) -> dict[str, Any]:

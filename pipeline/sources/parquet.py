@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -46,16 +46,22 @@ class ParquetSource:
 
     unique_keys = False
     has_images = True
+    #: Endings of its files, and the reason of a row that stands for damage.
+    suffixes: tuple[str, ...] = SUFFIXES
+    damage = "damaged_parquet"
 
-    def __init__(self, settings: SourceSettings):
-        self._files = Files(settings.url_list(), SUFFIXES, "urls")
+    def __init__(
+        self, settings: SourceSettings, files: type[Files] = Files, table: Callable[[str], Any] = Table
+    ):
+        self._files = files(settings.url_list(), self.suffixes, "urls")
+        self._open = table
         self._columns = settings.columns
         self._column = settings.columns.caption
         self._extra = settings.extra
         self._images = settings.images and storage.location(settings.images, "source.images")
         self._folders: dict[str, ImageFolder] = {}
         self._units: list[Unit] | None = None
-        self._groups = Groups(self._columns)
+        self._groups = Groups(self._columns, table, self.damage)
         self.root = self._files.root
 
     def units(self) -> list[Unit]:
@@ -67,7 +73,7 @@ class ParquetSource:
             yield unit
             return
         try:
-            with Table(self._files.url(unit.location)) as table:
+            with self._open(self._files.url(unit.location)) as table:
                 starts = table.starts
         except Damaged:
             yield unit
@@ -82,7 +88,7 @@ class ParquetSource:
         url = self._files.unchanged(unit)
         for attempt in (1, 2):  # damage is what is there twice
             try:
-                table = Table(url)
+                table = self._open(url)
                 break
             except Damaged as e:
                 if attempt == 2:
@@ -92,6 +98,9 @@ class ParquetSource:
                 raise ValueError(f"source.urls: {unit.location} is a folder") from None
         with table:
             yield from self._index_table(table, unit)
+            if table.cut_short:
+                lost = self._must_have_held(unit) - table.n_rows
+                yield self._damage_row(unit.location, table.n_rows, lost, "the file is cut short")
 
     def _index_table(self, table: Table, unit: Unit) -> Iterator[dict[str, Any]]:
         names = table.schema.names
@@ -134,7 +143,7 @@ class ParquetSource:
         )
 
     def _damage_row(self, location: str, row: int, n_rows: int, detail: str) -> dict[str, Any]:
-        problem = f"damaged_parquet: {detail}"
+        problem = f"{self.damage}: {detail}"
         return index_row(
             f"{location}:{row}", location, [], row=row, problem=problem, n_samples=max(1, n_rows)
         )
@@ -145,7 +154,7 @@ class ParquetSource:
         for other in (self._units or self._files.units())[:16]:
             if other.location != unit.location:
                 try:
-                    with Table(self._files.url(other.location)) as table:
+                    with self._open(self._files.url(other.location)) as table:
                         row_bytes.append(other.n_bytes / max(1, table.n_rows))
                         sizes.append(other.n_bytes)
                 except Damaged:
@@ -204,7 +213,7 @@ class ParquetSource:
 
     def _image_sizes(self, unit: Unit) -> Iterator[tuple[str, int]]:
         try:
-            with Table(self._files.url(unit.location)) as table:
+            with self._open(self._files.url(unit.location)) as table:
                 names = table.schema.names
                 image, path = image_column(self._columns, names), path_column(self._columns, names)
                 columns = [*columns_of_paths(table.schema, image), *([path] if path else [])]

@@ -59,8 +59,24 @@ class WatchedFile:
         return False
 
 
+def guarded(file: WatchedFile, work: Callable[[], T]) -> T:
+    """Runs a call into Arrow; what it raises is Damaged unless the file could not be read."""
+    try:
+        return work()
+    except (MemoryError, Damaged):
+        raise
+    except Exception as e:
+        if file.failure is not None:
+            raise file.failure from e
+        text = " ".join(str(e).split())[:200]
+        raise Damaged(f"{type(e).__name__}: {text}") from None
+
+
 class Table:
     """One parquet file, open. Its footer is parsed once, however many row groups it has."""
+
+    #: The footer is at the end: a file that lacks any of it cannot be opened.
+    cut_short = False
 
     def __init__(self, url: str):
         self._url = url
@@ -106,16 +122,8 @@ class Table:
         return table
 
     def guarded(self, work: Callable[[], T]) -> T:
-        """Runs a call into Arrow; what it raises is Damaged unless the file could not be read."""
-        try:
-            return work()
-        except MemoryError:
-            raise
-        except Exception as e:
-            if self._file.failure is not None:
-                raise self._file.failure from e
-            text = " ".join(str(e).split())[:200]
-            raise Damaged(f"{type(e).__name__}: {text}") from None
+        """`guarded` for this file."""
+        return guarded(self._file, work)
 
     def close(self) -> None:
         self._file.close()

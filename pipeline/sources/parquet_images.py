@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -16,11 +17,21 @@ from pipeline.sources.settings import ColumnSettings
 
 
 class Groups:
-    """The image cells of the last few row groups, with their tables open; samples are read in order."""
+    """The image cells of the last few row groups, with their tables open; samples are read in order.
 
-    def __init__(self, columns: ColumnSettings, max_groups: int = 3, max_open: int = 2):
-        self._columns = columns
-        self._tables: OrderedDict[str, Table] = OrderedDict()
+    table: opens a file; damage: the reason where it is damaged.
+    """
+
+    def __init__(
+        self,
+        columns: ColumnSettings,
+        table: Callable[[str], Any] = Table,
+        damage: str = "damaged_parquet",
+        max_groups: int = 3,
+        max_open: int = 2,
+    ):
+        self._columns, self._open, self._damage = columns, table, damage
+        self._tables: OrderedDict[str, Any] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], tuple[pa.Table, int]] = OrderedDict()
         self._max_groups, self._max_open = max_groups, max_open
         self._lock = threading.Lock()
@@ -40,13 +51,13 @@ class Groups:
                     if len(self._groups) > self._max_groups:
                         self._groups.popitem(last=False)
             except Damaged as e:
-                raise BadSample("damaged_parquet", str(e)) from e
+                raise BadSample(self._damage, str(e)) from e
             self._groups.move_to_end(key)
             return self._groups[key]
 
-    def _table(self, url: str) -> Table:
+    def _table(self, url: str) -> Any:
         if url not in self._tables:
-            self._tables[url] = Table(url)
+            self._tables[url] = self._open(url)
             if len(self._tables) > self._max_open:
                 self._tables.popitem(last=False)[1].close()
         self._tables.move_to_end(url)

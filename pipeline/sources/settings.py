@@ -17,6 +17,7 @@ KINDS = Kinds(
         "webdataset": "pipeline.sources.webdataset",
         "folder": "pipeline.sources.folder",
         "parquet": "pipeline.sources.parquet",
+        "hf_disk": "pipeline.sources.hf_disk",
         "tsv": "pipeline.sources.text",
         "text": "pipeline.sources.text",
     },
@@ -25,7 +26,7 @@ KINDS = Kinds(
 
 @dataclass(frozen=True)
 class ColumnSettings:
-    """Names of columns, where they are not the usual ones (kinds: parquet, folder; `caption` also for webdataset).
+    """Names of columns, where they are not the usual ones (kinds: parquet, hf_disk, folder; `caption` also for webdataset).
 
     Attributes:
         image: images as bytes, structs or paths; none: image, or jpg, png, webp as img2dataset has them
@@ -45,16 +46,18 @@ class SourceSettings:
     """Where images and captions come from. Paths may be URLs (local, s3://, gs://).
 
     Attributes:
-        kind: shapes (synthetic scenes, no files) | coco (folder + captions JSON) | webdataset (tars) | parquet |
-            folder (images with .txt or .json beside them, Hugging Face's imagefolder, or a table of file names) |
-            tsv (caption TAB url) | text (a caption a line); the last two have captions alone | one that an installed
-            package offers (entry point regionpairs.sources)
-        images: folder of the images (kinds: coco, folder); base folder of relative paths (kind: parquet)
+        kind: shapes (synthetic scenes, no files) | coco (folder + captions JSON) | webdataset (tars) | parquet | hf_disk (a
+            folder that `save_to_disk` of Hugging Face's datasets wrote) | folder (images with .txt or .json beside them,
+            Hugging Face's imagefolder, or a table of file names) | tsv (caption TAB url) | text (a caption a line); the
+            last two have captions alone | one that an installed package offers (entry point regionpairs.sources)
+        images: folder of the images (kinds: coco, folder); base folder of relative paths (kinds: parquet, hf_disk)
         captions: COCO captions JSON, or a pattern of several (kind: coco); table of file names and captions, .csv, .tsv or
             .jsonl (kind: folder, may be left out); for other kinds the same as `urls`
-        urls: file or folder, or a list of them; glob patterns are expanded (kinds: webdataset, parquet, tsv, text)
+        urls: file or folder, or a list of them; glob patterns are expanded (kinds: webdataset,
+            parquet, hf_disk, tsv, text)
         columns: names of columns, where they are not the usual ones
-        extra: columns or JSON keys that travel into each sample's JSON, as `extra` (kinds: webdataset, parquet, folder)
+        extra: columns or JSON keys that travel into each sample's JSON, as `extra` (kinds: webdataset, parquet, hf_disk,
+            folder)
         limit: use the first so many samples; 0: all
         count: number of scenes (kind: shapes)
         seed: seed of the scenes (kind: shapes)
@@ -83,7 +86,7 @@ class SourceSettings:
         _require(self.limit >= 0, "limit", f"must not be negative, is {self.limit}")
         _require(self.max_pixels >= 1, "max_pixels", f"must be at least 1, is {self.max_pixels}")
         _require(not (self.options and KINDS.is_ours(self.kind)), "options", f"kind {self.kind} takes none")
-        without = KINDS.is_ours(self.kind) and self.kind not in ("webdataset", "parquet", "folder")
+        without = KINDS.is_ours(self.kind) and self.kind not in ("webdataset", "parquet", "folder", "hf_disk")
         _require(not (self.extra and without), "extra", f"kind {self.kind} has no columns or keys")
         named = [key for key in ("images", "captions", "urls") if getattr(self, key)]
         if self.kind == "shapes":

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import storage
-from concept_pool.count import Counts, count_parsed, parse_block, spans_of
+from concept_pool.count import Counts, count_parsed, parse_block, phrases_in, spans_of
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
 from pipeline import filters, sources
@@ -129,7 +129,7 @@ def _write(settings: BuildSettings, layout: Layout, number: int, rows: list[dict
 
 
 def _parse(settings: PoolSettings, rows: list[dict[str, Any]], min_nouns: int = 0) -> Counts:
-    """Counts of the captions, and `mentions` and `spans` of every row. Captions with fewer nouns are dropped.
+    """Counts of the captions, and `mentions`, `spans` and `phrases` of every row. Captions with fewer nouns are dropped.
 
     Only samples that may reach a shard are counted: a duplicate or a missing file does not vote.
     """
@@ -145,6 +145,7 @@ def _parse(settings: PoolSettings, rows: list[dict[str, Any]], min_nouns: int = 
         for row, own, image, names in zip(block, captions, parsed, mentions, strict=True):
             row["mentions"] = names
             row["spans"] = spans_of(own, image, parser)
+            row["phrases"] = phrases_in(own, image, parser)
     return total
 
 
@@ -178,7 +179,7 @@ def _write_table(url: str, table: pa.Table, row_group_size: int | None = None) -
 
 def _content_hash(rows: list[dict[str, Any]]) -> str:
     """12 hex digits over what identifies the samples of a part."""
-    names = [name for name in records.INDEX.names if name not in ("mentions", "spans")]
+    names = [name for name in records.INDEX.names if name not in ("mentions", "spans", "phrases")]
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps([row[name] for name in names], ensure_ascii=False).encode())

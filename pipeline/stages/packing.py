@@ -120,7 +120,8 @@ class Packer:
             "mentioned": list(row["mentioned"]),
             **self._identity,
         }
-        pairs = sample.pairs_json(arrays, alignment, self._names, row["spans"])
+        phrases = row["phrases"] if self._settings.pool.phrases else None
+        pairs = sample.pairs_json(arrays, alignment, self._names, row["spans"], phrases)
         return sample.annotated_row(row["key"], w.decoded.extension, row["image"], meta, arrays, pairs)
 
 

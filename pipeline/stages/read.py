@@ -12,7 +12,7 @@ from pipeline.dataset import concepts, records
 from pipeline.dataset.plan import part_rows
 from pipeline.filters import check_bytes
 from pipeline.images import BadSample
-from pipeline.mentions import concept_spans
+from pipeline.mentions import concept_phrases, concept_spans
 from pipeline.stages.chain import Job, Payload
 
 
@@ -44,6 +44,7 @@ class Read:
         key = records.sample_key(row["source_key"], image)
         self._blocked.check_image(key, image)
         check_bytes(len(image), self._filters)
+        spans = concept_spans(self._pool, row["captions"], row["spans"])
         return {
             "key": key,
             "source_key": row["source_key"],
@@ -52,5 +53,6 @@ class Read:
             "captions": row["captions"],
             "extra": row["extra"],
             "mentioned": self._pool.ids_of(row["mentions"]),
-            "spans": concept_spans(self._pool, row["captions"], row["spans"]),
+            "spans": spans,
+            "phrases": concept_phrases(spans, row["phrases"]),
         }

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import storage
 from pipeline.dataset import concepts, images, manifest, records
+from pipeline.dataset.label_ranges import read_labels
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import part_rows
 from pipeline.dataset.sample import SIDE_MEMBERS
 from pipeline.dataset.shards import joined, read_shard
-from pipeline.mentions import concept_spans
+from pipeline.mentions import concept_phrases, concept_spans
 from pipeline.stages.chain import Job, Payload
 
 
@@ -55,18 +57,23 @@ class ReadShard:
         self._pool = concepts.load_pool(job.layout)
 
     def __call__(self, payload: Payload) -> pa.Table:
-        row, data = stored_part(self._from, payload.part.name)
+        ranges = self._images is None and not self.with_images
+        row, data = stored_part(self._from, payload.part.name, with_bytes=not ranges)
         payload.rejects.rows.extend(row["rejects"])
         if not row["shard"]:
             return self.writes.empty_table()
-        return pa.Table.from_pylist(list(self._samples(payload, data)), self.writes)
+        members = _labels(self._from, row) if ranges else self._members(payload.part.name, data)
+        return pa.Table.from_pylist(list(self._samples(payload, members)), self.writes)
 
-    def _samples(self, payload: Payload, data: bytes) -> Iterator[dict[str, Any]]:
+    def _samples(
+        self, payload: Payload, samples: Iterator[tuple[str, dict[str, bytes]]]
+    ) -> Iterator[dict[str, Any]]:
         rows = part_rows(self._from, payload.part).to_pylist()
         planned = {r["source_key"]: r for r in rows if not r["problem"]}
-        for key, members in self._members(payload.part.name, data):
+        for key, members in samples:
             (extension,) = (name for name in members if name not in SIDE_MEMBERS)
             row = planned[json.loads(members["json"])["source_key"]]
+            spans = concept_spans(self._pool, row["captions"], row["spans"])
             yield {
                 "key": key,
                 "extension": extension,
@@ -74,7 +81,8 @@ class ReadShard:
                 "meta": members["json"].decode(),
                 "arrays": members["npz"],
                 "mentioned": self._pool.ids_of(row["mentions"]),
-                "spans": concept_spans(self._pool, row["captions"], row["spans"]),
+                "spans": spans,
+                "phrases": concept_phrases(spans, row["phrases"]),
             }
 
     def _members(self, part: str, data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -90,7 +98,25 @@ class ReadShard:
                 yield key, {**members, extensions[key]: b""}
 
 
+def _labels(dataset: Layout, row: dict[str, Any]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and members of each sample of a part, without its image, which is not read. Raises DamagedShard.
+
+    A shard's sha256 needs all of it, so it is not compared: the index has one of its own, a .npz has checksums, a .json
+    the key.
+    """
+    data = storage.read_bytes(dataset.index(row["part"]))
+    if hashlib.sha256(data).hexdigest() != row["index_sha256"]:
+        raise DamagedShard(f"the index of {row['shard']} is damaged: complete the dataset first")
+    try:
+        for key, members in read_labels(dataset.shard(row["part"]), pq.read_table(pa.BufferReader(data))):
+            if json.loads(members["json"])["key"] != key:
+                raise ValueError(f"sample {key} is another one")
+            yield key, members
+    except (storage.ShortRead, ValueError, KeyError, TypeError) as e:
+        raise DamagedShard(f"{row['shard']} is damaged: {str(e)[:200]}") from e
+
+
 class ReadLabels(ReadShard):
-    """Reads labels alone: the images stay where they are."""
+    """Reads labels alone: the images stay where they are, and of a dataset that has them they are not read."""
 
     with_images = False

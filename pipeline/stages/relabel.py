@@ -64,7 +64,8 @@ class Relabel:
         new = {name: arrays[name] for name in COPIED}
         new |= sample.alignment_arrays(alignment, len(self._vocabulary.names))
         new |= self._embeddings(arrays)
-        pairs = sample.pairs_json(arrays, alignment, self._vocabulary.names, stored["spans"])
+        phrases = stored["phrases"] if self._job.settings.pool.phrases else None
+        pairs = sample.pairs_json(arrays, alignment, self._vocabulary.names, stored["spans"], phrases)
         return sample.annotated_row(stored["key"], stored["extension"], stored["image"], meta, new, pairs)
 
     def _embeddings(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,8 +16,13 @@ from exports import FORMATS
 from exports.export import export
 from exports.pairs import pairs_of
 from jobs import cli
+from pipeline.build import build
 from pipeline.coco import read_coco
-from pipeline.dataset import manifest
+from pipeline.dataset import Dataset, manifest
+from pipeline.localizers.settings import LocalizerSettings
+from pipeline.run_local import LocalRunner
+from pipeline.sources.settings import SourceSettings
+from tests.pipeline import worlds
 
 
 def count(dataset, name: str) -> int:
@@ -73,6 +78,31 @@ def test_coco_is_read_by_our_own_reader_of_coco(dataset, tmp_path):
         assert captions.captions[str(i)] == sample.meta["captions"]
         found = [boxes.categories[box.category_id] for box in boxes.boxes.get(str(i), [])]
         assert found == [pair.concept for pair in pairs_of(sample)]
+
+
+def test_a_build_of_the_coco_export_has_the_same_images_captions_and_boxes_to_a_pixel(dataset, tmp_path):
+    """`source.kind coco` for images and captions, `localizer.kind ground-truth` for the boxes."""
+    export(dataset, "coco", str(tmp_path / "out"), images=True)
+    source = SourceSettings("coco", str(tmp_path / "out/images"), str(tmp_path / "out/captions.json"))
+    truth = LocalizerSettings("ground-truth", truth=str(tmp_path / "out/instances.json"))
+    settings = worlds.settings(tmp_path / "again", source, localizer=truth)
+    assert build(settings, LocalRunner())["n_samples"] == 13
+    again = {s.meta["source_key"]: s for s in Dataset.open(settings.out).samples()}
+    n_boxes = 0
+    for sample in dataset.samples():
+        other = again[f"{sample.key}.{sample.extension}"]
+        assert (other.image, other.meta["captions"]) == (sample.image, sample.meta["captions"])
+        wanted = np.array([pair.box_xyxy_norm for pair in pairs_of(sample)]).reshape(-1, 4)
+        if not len(wanted):
+            continue  # then there is the box of the whole image
+        size = np.array([sample.meta["width"], sample.meta["height"]] * 2)
+        off = (wanted[:, None] - other.arrays["boxes_xyxy_norm"][None]) * size  # the largest come first there
+        nearest = np.abs(off).max(axis=2)
+        assert len(wanted) == len(other.arrays["boxes_xyxy_norm"])
+        assert nearest.min(axis=1).max() < 0.05
+        assert nearest.min(axis=0).max() < 0.05
+        n_boxes += len(wanted)
+    assert n_boxes == count(dataset, "n_pairs")
 
 
 _SPAN = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2}

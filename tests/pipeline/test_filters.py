@@ -189,7 +189,9 @@ def test_stats_say_what_each_rule_would_leave_out(tmp_path, color_teacher, capsy
     settings = worlds.settings(tmp_path / "out", source)
     build(settings, LocalRunner())
     sizes = sorted(len(s.image) for s in Dataset.open(settings.out).samples())
+    best = sorted(max(s.meta["image_text_scores"]) for s in Dataset.open(settings.out).samples())
     rules = {"min_bytes": sizes[4], "min_side_px": 31, "max_repeats": 3, "min_words": 7, "min_nouns": 1}
+    rules["min_image_text_score"] = max(best[4], 1e-4)
     (tmp_path / "rules.yaml").write_text(json.dumps({"filters": rules}))
     assert cli.main(["stats", settings.out, "--filters", str(tmp_path / "rules.yaml"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -197,11 +199,14 @@ def test_stats_say_what_each_rule_would_leave_out(tmp_path, color_teacher, capsy
     assert found["would_remove"] == {
         "short_caption": 10, "long_caption": 0, "other_language": 0, "no_noun": 0, "frequent_caption": 4,
         "small_file": sum(size < sizes[4] for size in sizes), "small_image": 10, "extreme_aspect": 0,
+        "low_image_text_score": sum(b < rules["min_image_text_score"] for b in best),
     }  # fmt: skip
+    assert found["of"]["low_image_text_score"] == 10
     assert cli.main(["stats", settings.out, "--filters"]) == 0
     said = capsys.readouterr().out
-    assert "small_image               10 100.0 %" in said
+    assert "small_image                 10 100.0 %" in said
     assert "near_duplicate" in said
+    assert "low_image_text_score" not in said  # the preset has no such rule
     shutil.copytree(f"{settings.out}/plan", tmp_path / "planned/plan")  # nothing is built yet
     assert cli.main(["stats", str(tmp_path / "planned"), "--filters", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)

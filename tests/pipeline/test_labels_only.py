@@ -13,12 +13,16 @@ import pytest
 from pipeline.align import AlignSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset
+from pipeline.dataset.layout import Layout
+from pipeline.dataset.plan import Plan
 from pipeline.dataset.random_access import Shards
 from pipeline.dataset.shards import samples_of
 from pipeline.dataset.verify import verify
 from pipeline.relabel import relabel
 from pipeline.remove import remove
 from pipeline.run_local import LocalRunner
+from pipeline.stages.chain import Job, Payload
+from pipeline.stages.read_shard import DamagedShard, ReadLabels, ReadShard
 from reports import choose
 from reports.facts import show
 from tests.fakes import ColorTeacher
@@ -72,6 +76,30 @@ def test_the_samples_are_those_of_a_whole_relabelling(story):
     sizes = {n: sum(p.stat().st_size for p in (folder / n / "shards").iterdir()) for n in ("labels", "whole")}
     images = sum(len(s.image) for s in opened(folder, "first").samples())
     assert sizes["whole"] - sizes["labels"] >= images
+
+
+def test_images_are_not_read_and_damaged_labels_are_told(story, tmp_path):
+    folder, settings = story
+    shutil.copytree(folder / "first", tmp_path / "first")
+    job = Job(settings, str(folder / "labels"), {}, "", dataset=str(tmp_path / "first"))
+    part = next(iter(Plan.read(Layout(str(tmp_path / "first"))).parts))
+    whole, labels = (stage(job)(Payload.start(part)).to_pylist() for stage in (ReadShard, ReadLabels))
+    assert labels == [{**row, "image": b""} for row in whole]
+    shard = tmp_path / "first/shards" / f"{part.name}.tar"
+    data = shard.read_bytes()
+    at = data.index(whole[0]["image"])
+    shard.write_bytes(data[: at + 20] + b"?" * 50 + data[at + 70 :])  # an image is another: nobody looks
+    assert ReadLabels(job)(Payload.start(part)).to_pylist() == labels
+    with pytest.raises(DamagedShard):
+        ReadShard(job)(Payload.start(part))
+    for broken in (
+        data.replace(b'"key": "', b'"key": "x', 1),
+        data[: len(data) // 2],
+        data.replace(b"{", b"["),
+    ):
+        shard.write_bytes(broken)
+        with pytest.raises(DamagedShard, match="damaged"):
+            ReadLabels(job)(Payload.start(part))
 
 
 def test_training_has_the_same_losses_and_weights_to_the_last_bit(story, tmp_path):

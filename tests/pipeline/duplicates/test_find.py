@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +159,13 @@ def test_images_of_a_list_are_left_out_and_the_list_counts_by_content(source, tm
     listed = tmp_path / "val.hashes"
     assert cli.main(["hashes", str(folder), "--out", str(listed)]) == 1  # one is broken, and said to be
     assert HeldOut.read([str(listed)]).names == ["val.jpg"]
+    (folder / "other.jpg").write_bytes(saved(picture(6)))
+    (tmp_path / "instances.json").write_text(json.dumps({"images": [{"file_name": "val.jpg"}]}))
+    by_coco = ["hashes", str(folder), "--coco", str(tmp_path / "instances.json"), "--out"]
+    assert (
+        cli.main([*by_coco, str(tmp_path / "coco.hashes")]) == 0
+    )  # neither the broken nor the other one is listed
+    assert (tmp_path / "coco.hashes").read_bytes() == listed.read_bytes()
     settings, summary = built(source, tmp_path / "out", held_out=[str(listed)])
     assert summary["rejects_by_reason"]["held_out_image"] == 1
     (row,) = table(tmp_path / "out")

@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -237,6 +237,21 @@ def test_a_local_and_a_remote_dataset_mix(folder, tmp_path):
         runs.append([k for (b,) in streams.loader().steps(12) for k in b.keys])
         streams.close()
     assert runs[0] == runs[1]
+
+
+def test_a_mix_is_the_same_stream_from_several_processes(folder, tmp_path):
+    settings = settings_of(folder, tmp_path, ("small", "other"))  # two pools
+    runs = []
+    for workers in (0, 2):
+        one = replace(settings, data=replace(settings.data, workers=workers))
+        streams = Streams(one, open_data(one.data))
+        steps = list(streams.loader().steps(8))
+        runs.append([[getattr(b, f.name) for f in fields(b)] for (b,) in steps])
+        streams.close()
+    assert len(runs[0]) == 8
+    for alone, shared in zip(*runs, strict=True):
+        for a, b in zip(alone, shared, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 def test_a_mix_is_given_in_a_file_or_on_the_command_line(tmp_path):
