@@ -108,7 +108,9 @@ def _labels(dataset: Layout, row: dict[str, Any]) -> Iterator[tuple[str, dict[st
     if hashlib.sha256(data).hexdigest() != row["index_sha256"]:
         raise DamagedShard(f"the index of {row['shard']} is damaged: complete the dataset first")
     try:
-        for key, members in read_labels(dataset.shard(row["part"]), pq.read_table(pa.BufferReader(data))):
+        for key, members in read_labels(
+            dataset.shard(row["part"]), pq.ParquetFile(pa.BufferReader(data)).read()
+        ):
             if json.loads(members["json"])["key"] != key:
                 raise ValueError(f"sample {key} is another one")
             yield key, members
