@@ -16,12 +16,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 setup: $(READY)
 
+# The .pth file lets `python benchmarks/NAME.py` find what the benchmarks share: they are not part of what is installed.
 $(READY): pyproject.toml constraints.txt
 	@date +%s > .setup-started
 	@echo "[1/3] virtual environment in $(VENV), by $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "[2/3] libraries as in constraints.txt, and this project as editable: minutes"
 	@$(PIP) install --constraint constraints.txt $(PIP_FLAGS) --editable '.[dev]'
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/regionpairs-checkout.pth"
 	@echo "[3/3] ready in $$(( $$(date +%s) - $$(cat .setup-started) )) s: $(BIN)/regionpairs --help"
 	@rm -f .setup-started
 	@touch $(READY)

@@ -4,7 +4,11 @@ edges (Ray, fsspec, unpickling, the dataset's layout) where they belong."""
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -214,6 +218,17 @@ def test_no_file_patches_the_path_of_imports(module):
 @pytest.mark.parametrize("module", SCRIPTS)
 def test_no_benchmark_imports_the_tests(module):
     assert not [name for name in imported(SCRIPTS[module]) if room_of(name) == "tests"]
+
+
+@pytest.mark.skipif(
+    not Path(sysconfig.get_path("purelib"), "regionpairs-checkout.pth").exists(),
+    reason="an environment that `make setup` did not make",
+)
+def test_a_benchmark_of_several_files_runs_as_a_script():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/scale.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-300:]
 
 
 def test_a_patched_path_is_seen():
