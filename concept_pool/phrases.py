@@ -41,14 +41,15 @@ def phrases_of(doc: Doc, names: Iterable[tuple[int, int]]) -> tuple[Phrase, ...]
     """
     places = list(names)
     chunks = [c for c in doc.noun_chunks if any(start <= c.root.idx < end for start, end in places)]
-    grown = [_expression(doc, chunk.start, chunk.end, chunk.root) for chunk in chunks]
+    cores = [_trimmed(doc, chunk.start, chunk.end, chunk.root) for chunk in chunks]
+    grown = [_expression(doc, *core, chunk.root) for core, chunk in zip(cores, chunks, strict=True)]
     return tuple(
         Phrase(
             chunk.root.idx,
-            (chunk.start_char, chunk.end_char),
+            _characters(doc, core),
             None if _is_within_another(own, grown) else _characters(doc, own),
         )
-        for chunk, own in zip(chunks, grown, strict=True)
+        for chunk, core, own in zip(chunks, cores, grown, strict=True)
     )
 
 
@@ -60,11 +61,21 @@ def _expression(doc: Doc, start: int, stop: int, root: Token) -> tuple[int, int]
             start -= 1
         while stop in inside:
             stop += 1
-    while stop - 1 > root.i and doc[stop - 1].pos_ in _EDGES and not _closes(doc, start, stop - 1):
-        stop -= 1
-    while start < root.i and doc[start].pos_ in _EDGES:
+    return _trimmed(doc, start, stop, root)
+
+
+def _trimmed(doc: Doc, start: int, stop: int, root: Token) -> tuple[int, int]:
+    """[start, stop) without punctuation and conjunctions at its ends; a bracket stays where its other half does."""
+    while start < root.i and _is_edge(doc[start]):
         start += 1
+    while stop - 1 > root.i and _is_edge(doc[stop - 1]) and not _closes(doc, start, stop - 1):
+        stop -= 1
     return start, stop
+
+
+def _is_edge(token: Token) -> bool:
+    """Whether a phrase neither begins nor ends with a token; the tagger takes some brackets for words."""
+    return token.pos_ in _EDGES or not any(c.isalnum() for c in token.text)
 
 
 def _closes(doc: Doc, start: int, at: int) -> bool:

@@ -130,11 +130,12 @@ def _filters(dataset: str, filters: str, as_json: bool) -> int:
     if filters in PRESETS:
         rules = FilterSettings(preset=filters)
     else:
-        document = yaml.safe_load(storage.read_bytes(storage.absolute(filters)))
         try:
+            document = yaml.safe_load(storage.read_bytes(storage.absolute(filters)))
             rules = FilterSettings(**document["filters"])
-        except (TypeError, KeyError) as e:
-            raise ValueError(f"{filters}: it has no `filters` of a build ({e})") from e
+        except (TypeError, KeyError, yaml.YAMLError) as e:
+            why = " ".join(str(e).split())[:200]
+            raise ValueError(f"{filters}: it has no `filters` of a build ({why})") from e
     found = would_remove(dataset, rules)
     if as_json:
         print(json.dumps(found))

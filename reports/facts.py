@@ -70,9 +70,10 @@ def show(dataset: Dataset, name: str) -> dict[str, Any]:
         if name in (shard.name, shard.part):
             return _shard(dataset, shard)
     if len(name) < LEAST_DIGITS or name.strip("0123456789abcdef"):
+        example = f"e.g. {dataset.shards[0].name}" if dataset.shards else "it has no samples"
         raise ValueError(
             f"'{name}' is no shard of {dataset.url} and no sample's key (24 hex digits, or the first "
-            f"{LEAST_DIGITS} or more); e.g. {dataset.shards[0].name}"
+            f"{LEAST_DIGITS} or more); {example}"
         )
     return _sample(dataset, *_find(dataset, name))
 

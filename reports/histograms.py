@@ -64,7 +64,7 @@ def histogram(
     x = np.asarray(values, np.float64)
     x = x[np.isfinite(x)]
     if not len(x):
-        return Histogram(title, unit, [], [], 0, float("nan"), float("nan"))
+        return Histogram(title, unit, [], [], 0, 0.0, 0.0)
     low, high = float(x.min()), float(x.max())
     if whole:
         step = max(1, -(-int(high - low + 1) // BINS))

@@ -64,6 +64,8 @@ def location_of(layout: Layout) -> Layout | None:
     """
     try:
         place = json.loads(storage.read_bytes(layout.images))["location"]
+        if not isinstance(place, str):
+            raise TypeError("its location is no text")
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as e:

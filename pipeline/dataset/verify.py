@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import storage
-from pipeline.dataset import blocks, check_format, claim, columns, concepts, records
+from pipeline.dataset import blocks, check_format, claim, columns, concepts, manifest, records
 from pipeline.dataset.images import images_of, location_of
 from pipeline.dataset.layout import Layout, is_ours
 from pipeline.dataset.plan import DamagedPlan, Plan
@@ -118,11 +118,25 @@ def _classifier_faults(layout: Layout, components: Any) -> Iterator[str]:
 def _image_faults(layout: Layout, components: Any) -> Iterator[str]:
     """What is wrong with the place of the images of a dataset that holds labels alone."""
     try:
-        images_of(layout, components)
+        place = images_of(layout, components)
+        rows = manifest.read_table(place) if place else None
     except (ValueError, OSError) as e:
         yield f"images: {' '.join(str(e).split())}"
+        return
+    if place is None or rows is None:
+        return
+    wanted = [(s, n) for s, n in zip(*(rows[c].to_pylist() for c in ("shard", "n_bytes")), strict=True) if s]
+    for first in range(0, len(wanted), _AT_ONCE):
+        some = wanted[first : first + _AT_ONCE]
+        there = storage.sizes(place.file("shards"), [shard for shard, _ in some])
+        for shard, n_bytes in some:
+            if there.get(shard) != n_bytes:
+                fault = "is damaged" if shard in there else "is missing"
+                yield f"images: {shard} of {place.url} {fault}: `regionpairs verify` of that dataset says more"
 
 
+#: Shards whose sizes are asked for together.
+_AT_ONCE = 1000
 #: Folders with one file a part, and what follows the part's name.
 _OF_PARTS = {"index": ".parquet", "manifest": ".json", "shards": ".tar"}
 

@@ -124,7 +124,7 @@ class ArrowTable:
                 self.cut_short = True
                 return
             at += length + body
-            if body < 0 or n_rows < 0 or at > size:
+            if not 0 <= n_rows <= max(body, 0) or body < 0 or at > size:  # captions take a byte a row or more
                 self.cut_short = True
                 return
             yield Message(kind, start, at, n_rows)

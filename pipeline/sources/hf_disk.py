@@ -18,7 +18,7 @@ from pipeline.sources.parquet import ParquetSource
 from pipeline.sources.settings import SourceSettings
 
 SUFFIXES = (".arrow",)
-STATE, SPLITS = "state.json", "dataset_dict.json"
+STATE, SPLITS, INFO = "state.json", "dataset_dict.json", "dataset_info.json"
 
 
 class SavedFiles(Files):
@@ -28,7 +28,9 @@ class SavedFiles(Files):
         if not storage.is_folder(url):
             return [url]
         splits = self._record(url, SPLITS)
-        folders = [storage.join(url, _name(split)) for split in splits["splits"]] if splits else [url]
+        folders = [url]
+        if splits is not None:
+            folders = [storage.join(url, _name(s, SPLITS)) for s in _listed(splits, "splits", SPLITS)]
         return [file for folder in folders for file in self._files_in(folder)]
 
     def _files_in(self, folder: str) -> list[str]:
@@ -42,16 +44,23 @@ class SavedFiles(Files):
                 f"{self._key}: {storage.redacted(folder)} was saved with a table of indices, by an old version of "
                 "datasets; load it and save it again"
             )
-        return [storage.join(folder, _name(file["filename"])) for file in state["_data_files"]]
+        files = _listed(state, "_data_files", STATE)
+        if not files:
+            raise ValueError(f"{self._key}: {storage.redacted(folder)} was saved without a row")
+        names = [file.get("filename") if isinstance(file, dict) else file for file in files]
+        return [storage.join(folder, _name(name, STATE)) for name in names]
 
     def _record(self, folder: str, name: str) -> Any:
-        """A JSON file of the folder; None where it is not there."""
+        """A JSON object of the folder; None where no such file is there."""
         try:
-            return parse_json(storage.read_bytes(storage.join(folder, name)))
+            record = parse_json(storage.read_bytes(storage.join(folder, name)))
+            if not isinstance(record, dict):
+                raise ValueError("it is no JSON object")
         except FileNotFoundError:
             return None
         except ValueError as e:
             raise ValueError(f"{self._key}: {name} in {storage.redacted(folder)} is damaged: {e}") from None
+        return record
 
 
 class SavedSource(ParquetSource):
@@ -66,8 +75,32 @@ class SavedSource(ParquetSource):
     def _parts(self, unit: Unit) -> Iterator[Unit]:
         yield unit
 
+    def _must_have_held(self, unit: Unit) -> int:
+        """As of parquet files; of the only file of a folder, the rows that `dataset_info.json` counts."""
+        folder = unit.location.rpartition("/")[0]
+        alone = [u for u in self._files.units() if u.location.rpartition("/")[0] == folder] == [unit]
+        counted = _counted(self._files.url(unit.location).rpartition("/")[0]) if alone else 0
+        return counted or super()._must_have_held(unit)
 
-def _name(value: Any) -> str:
+
+def _counted(folder: str) -> int:
+    """The examples of all splits that `dataset_info.json` in a folder lists; 0 where it tells of none."""
+    try:
+        info = parse_json(storage.read_bytes(storage.join(folder, INFO)))
+        return sum(int(split["num_examples"]) for split in info["splits"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
+
+
+def _listed(record: dict[str, Any], key: str, name: str) -> list[Any]:
+    """A list of a record. ValueError where it has none."""
+    values = record.get(key)
+    if not isinstance(values, list):
+        raise ValueError(f"source.urls: {name} is damaged: it has no list `{key}`")
+    return values
+
+
+def _name(value: Any, record: str) -> str:
     """A name that a record gives to a file or folder beside it. ValueError where it leads elsewhere."""
     if (
         not isinstance(value, str)
@@ -76,9 +109,7 @@ def _name(value: Any) -> str:
         or ".." in value.split("/")
         or "://" in value
     ):
-        raise ValueError(
-            f"source.urls: {STATE} names the file {str(value)[:100]!r}, which is not in its folder"
-        )
+        raise ValueError(f"source.urls: {record} names {str(value)[:100]!r}, which is not in its folder")
     return value
 
 

@@ -95,6 +95,16 @@ def test_phrases_stand_in_the_caption_as_written(parser):
     assert plain.phrases(caption, plain.analyse([caption])[0]) == []
 
 
+@pytest.mark.parametrize("caption", ['"a dog" and (a cat in a box)', "...a dog...", "(dog) [cat]"])
+def test_neither_chunk_nor_expression_has_punctuation_at_its_ends(parser, caption):
+    (found,) = parser.analyse([caption])
+    phrases = parser.phrases(caption, found)
+    assert phrases
+    for place in (place for p in phrases for place in (p.chunk, p.expression) if place):
+        said = caption[slice(*place)]
+        assert said == said.strip('".,([])'), said
+
+
 def test_most_names_of_the_labelled_captions_head_a_phrase(parser):
     captions = [row.caption for row in read_labelled()][:60]
     n_names = n_headed = 0

@@ -211,5 +211,8 @@ def test_stats_say_what_each_rule_would_leave_out(tmp_path, color_teacher, capsy
     assert cli.main(["stats", str(tmp_path / "planned"), "--filters", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
     assert (planned["n_usable"], planned["n_built"], planned["would_remove"]["small_image"]) == (10, 0, 0)
-    (tmp_path / "rules.yaml").write_text("{}")
-    assert cli.main(["stats", settings.out, "--filters", str(tmp_path / "rules.yaml")]) == 2
+    capsys.readouterr()
+    for text in ("{}", "[1", "3", "filters: {min_words: x}"):
+        (tmp_path / "rules.yaml").write_text(text)
+        assert cli.main(["stats", settings.out, "--filters", str(tmp_path / "rules.yaml")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

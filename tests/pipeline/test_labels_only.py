@@ -216,6 +216,29 @@ def test_a_lost_image_is_named_by_verify_and_by_the_reader(story, tmp_path):
     assert "lacks 6 images" in faults[0]
 
 
+def test_shards_of_images_that_are_gone_or_cut_are_named_by_verify(story, tmp_path):
+    folder, _ = story
+    for name in ("labels", "first"):
+        shutil.copytree(folder / name, tmp_path / name)
+    first, second = sorted((tmp_path / "first" / "shards").iterdir())[:2]
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:2000])
+    faults = [line for line in verify(str(tmp_path / "labels")) if line.startswith("images:")]
+    assert [line.split()[1] for line in faults] == [first.name, second.name]
+    assert "is missing" in faults[0]
+    assert "is damaged" in faults[1]
+
+
+@pytest.mark.parametrize("record", ['{"location": 3}', "[]", "null", "{"])
+def test_a_damaged_record_of_the_images_place_is_one_line(story, tmp_path, record):
+    folder, _ = story
+    shutil.copytree(folder / "labels", tmp_path / "labels")
+    (tmp_path / "labels" / "images.json").write_text(record)
+    with pytest.raises(ValueError, match=r"images\.json is damaged"):
+        list(Dataset.open(str(tmp_path / "labels")).samples())
+    assert any("is damaged" in line for line in verify(str(tmp_path / "labels")))
+
+
 def test_samples_are_removed_where_their_images_are(story, tmp_path):
     from pipeline.block_list import BlockList
 

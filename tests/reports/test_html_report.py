@@ -19,8 +19,10 @@ from concept_pool.settings import PoolSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset
 from pipeline.dataset.sample import is_pair
+from pipeline.filters import FilterSettings
 from pipeline.run_local import LocalRunner
 from pipeline.settings import AlignSettings
+from reports.facts import show
 from reports.html_report import html_report
 from reports.settings import ReportSettings
 from tests.fakes import ColorTeacher
@@ -214,6 +216,24 @@ def test_a_dataset_whose_build_has_not_finished_is_reported_as_such(dataset: Dat
     sorted((tmp_path / "half" / "manifest").iterdir())[0].unlink()
     page = html_report(Dataset.open(str(tmp_path / "half")))
     assert "the build has not finished" in page
+
+
+@pytest.mark.parametrize("nothing", [{"align": {"threshold": 0.9999}}, {"filters": {"min_side_px": 1000}}])
+def test_a_dataset_without_pairs_or_samples_has_a_page_too(tmp_path: Path, monkeypatch, nothing):
+    monkeypatch.setattr("pipeline.teachers.load", lambda settings: ColorTeacher())
+    source = worlds.tar_file(tmp_path / "a.tar", [("a", "jpg", encode(photo(48, 40)), "a red ball")])
+    chosen = {
+        "align": AlignSettings(**nothing.get("align", {})),
+        "filters": FilterSettings(**nothing.get("filters", {})),
+    }
+    build(
+        worlds.settings(tmp_path / "d", source, pool=PoolSettings(min_count=1), reject_budget=1.0, **chosen),
+        LocalRunner(),
+    )
+    dataset = Dataset.open(str(tmp_path / "d"))
+    assert html_report(dataset).startswith("<!doctype html>")
+    with pytest.raises(ValueError, match="is no shard of"):
+        show(dataset, "0")
 
 
 def test_the_command_writes_the_page(dataset: Dataset, tmp_path: Path, capsys):

@@ -150,6 +150,43 @@ def test_a_file_that_is_cut_short_keeps_its_whole_batches_and_counts_the_rest(tm
     assert [(r["problem"].partition(":")[0], r["location"]) for r in lost] == [("damaged_arrow", "1.arrow")]
 
 
+def test_of_the_only_file_what_it_lacks_is_counted_by_the_record_beside_it(tmp_path):
+    path = write(tmp_path / "a", images(40))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    splits = {"train": {"name": "train", "num_examples": 40}}
+    (tmp_path / "a/dataset_info.json").write_text(json.dumps({"splits": splits}))
+    source = saved(tmp_path / "a")
+    kept = sum(not r["problem"] for r in rows(source))
+    assert 10 < kept < 30
+    assert kept + n_lost(source) == 40
+
+
+@pytest.mark.parametrize("n_rows", [10**4, 4 * 10**9, 2**62, 2**63 - 6])
+def test_a_batch_that_says_it_has_more_rows_than_bytes_is_damage(tmp_path, n_rows):
+    path = write(tmp_path / "a", images(6))
+    with ArrowTable(str(path)) as table:
+        second = table._batches[1]
+    whole = path.read_bytes()
+    header = whole[second.start : second.start + 200]
+    at = second.start + header.index(struct.pack("<q", 2), 8)
+    path.write_bytes(whole[:at] + struct.pack("<q", n_rows) + whole[at + 8 :])
+    source = saved(tmp_path / "a")
+    found = rows(source)
+    assert [r["captions"] for r in found if not r["problem"]] == [["a dog 0"], ["a dog 1"]]
+    assert 1 <= n_lost(source) < 100
+
+
+@pytest.mark.parametrize(
+    "splits", ["null", "[]", "{}", '{"splits": null}', '{"splits": "train"}', '{"splits": [3]}']
+)
+def test_a_record_of_splits_of_another_shape_is_refused_in_one_line(tmp_path, splits):
+    write(tmp_path / "a", images(2))
+    (tmp_path / "a/dataset_dict.json").write_text(splits)
+    with pytest.raises(ValueError, match=r"dataset_dict\.json") as e:
+        saved(tmp_path / "a").units()
+    assert "\n" not in str(e.value)
+
+
 def test_garbage_in_headers_never_breaks_the_reader(tmp_path):
     path = write(tmp_path / "a", images(6))
     whole = path.read_bytes()
@@ -173,6 +210,13 @@ def test_garbage_in_headers_never_breaks_the_reader(tmp_path):
     [
         (None, "no state.json"),
         ("{", "damaged"),
+        ("null", "damaged"),
+        ("[]", "damaged"),
+        ("3", "damaged"),
+        ("{}", "no list `_data_files`"),
+        (json.dumps({"_data_files": None}), "no list `_data_files`"),
+        (json.dumps({"_data_files": [{"name": "a.arrow"}]}), "not in its folder"),
+        (json.dumps({"_data_files": []}), "without a row"),
         (json.dumps({"_data_files": [{"filename": "../x.arrow"}]}), "not in its folder"),
         (json.dumps({"_data_files": [], "_indices_data_files": [{"filename": "i.arrow"}]}), "old version"),
     ],
