@@ -6,7 +6,6 @@ many rows they hold (Arrow's columnar format: encapsulated messages; `Message.fb
 
 from __future__ import annotations
 
-import bisect
 import io
 import itertools
 import struct
@@ -17,7 +16,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 import storage
-from pipeline.sources.parquet_files import Damaged, WatchedFile, guarded
+from pipeline.sources.parquet_files import Damaged, Groups, WatchedFile, guarded
 
 #: Kinds of messages that are read (`MessageHeader`).
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
@@ -37,7 +36,7 @@ class Message:
     n_rows: int
 
 
-class ArrowTable:
+class ArrowTable(Groups):
     """One Arrow file, open; its record batches are what row groups are to parquet (`parquet_files.Table`).
 
     cut_short: it ends without an end, so batches are missing. Raises Damaged where not even a schema can be read.
@@ -58,17 +57,6 @@ class ArrowTable:
             self._file.close()
             raise
         self.starts = list(itertools.accumulate((m.n_rows for m in self._batches), initial=0))
-
-    @property
-    def n_rows(self) -> int:
-        return self.starts[-1]
-
-    def group_of(self, row: int) -> int:
-        """The batch that holds a row."""
-        return bisect.bisect_right(self.starts, row) - 1
-
-    def groups(self) -> range:
-        return range(len(self._batches))
 
     def has_values(self, column: str) -> bool:
         """Whether some value of a column (`struct.field`) of the first batch is not null; True where there is no batch."""
@@ -136,15 +124,6 @@ class ArrowTable:
     def _bytes(self, start: int, end: int) -> bytes:
         self._file.seek(start)
         return self._file.read(end - start)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> ArrowTable:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _header(metadata: bytes) -> tuple[int, int, int]:

@@ -77,19 +77,21 @@ class SavedSource(ParquetSource):
 
     def _must_have_held(self, unit: Unit) -> int:
         """As of parquet files; of the only file of a folder, the rows that `dataset_info.json` counts."""
-        folder = unit.location.rpartition("/")[0]
-        alone = [u for u in self._files.units() if u.location.rpartition("/")[0] == folder] == [unit]
-        counted = _counted(self._files.url(unit.location).rpartition("/")[0]) if alone else 0
-        return counted or super()._must_have_held(unit)
+        folder = self._files.url(unit.location).rpartition("/")[0]
+        try:
+            return _counted(folder) or super()._must_have_held(unit)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return super()._must_have_held(unit)
 
 
 def _counted(folder: str) -> int:
-    """The examples of all splits that `dataset_info.json` in a folder lists; 0 where it tells of none."""
-    try:
-        info = parse_json(storage.read_bytes(storage.join(folder, INFO)))
-        return sum(int(split["num_examples"]) for split in info["splits"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    """The examples of a folder's split, by `dataset_info.json`, which lists all splits; 0 where it has other files too."""
+    state, info = (parse_json(storage.read_bytes(storage.join(folder, name))) for name in (STATE, INFO))
+    if len(state["_data_files"]) != 1:
         return 0
+    splits = info["splits"]
+    split = state.get("_split") or (next(iter(splits)) if len(splits) == 1 else "")
+    return max(0, int(splits[split]["num_examples"]))
 
 
 def _listed(record: dict[str, Any], key: str, name: str) -> list[Any]:

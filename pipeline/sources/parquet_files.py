@@ -72,7 +72,37 @@ def guarded(file: WatchedFile, work: Callable[[], T]) -> T:
         raise Damaged(f"{type(e).__name__}: {text}") from None
 
 
-class Table:
+G = TypeVar("G", bound="Groups")
+
+
+class Groups:
+    """An open file of rows in groups. starts: the first row of each group, and the number of all rows."""
+
+    _file: WatchedFile
+    starts: list[int]
+
+    @property
+    def n_rows(self) -> int:
+        return self.starts[-1]
+
+    def group_of(self, row: int) -> int:
+        """The group that holds a row."""
+        return bisect.bisect_right(self.starts, row) - 1
+
+    def groups(self) -> range:
+        return range(len(self.starts) - 1)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self: G) -> G:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Table(Groups):
     """One parquet file, open. Its footer is parsed once, however many row groups it has."""
 
     #: The footer is at the end: a file that lacks any of it cannot be opened.
@@ -89,17 +119,6 @@ class Table:
             raise
         counts = [self._parquet.metadata.row_group(i).num_rows for i in range(self._parquet.num_row_groups)]
         self.starts = list(itertools.accumulate((max(0, n) for n in counts), initial=0))
-
-    @property
-    def n_rows(self) -> int:
-        return self.starts[-1]
-
-    def group_of(self, row: int) -> int:
-        """The row group that holds a row."""
-        return bisect.bisect_right(self.starts, row) - 1
-
-    def groups(self) -> range:
-        return range(len(self.starts) - 1)
 
     def has_values(self, column: str) -> bool:
         """Whether some value of a column (`struct.field`) is not null, as far as the footer tells."""
@@ -124,15 +143,6 @@ class Table:
     def guarded(self, work: Callable[[], T]) -> T:
         """`guarded` for this file."""
         return guarded(self._file, work)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Table:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def cells(column: pa.ChunkedArray) -> Iterator[Any]:

@@ -153,8 +153,12 @@ def test_a_file_that_is_cut_short_keeps_its_whole_batches_and_counts_the_rest(tm
 def test_of_the_only_file_what_it_lacks_is_counted_by_the_record_beside_it(tmp_path):
     path = write(tmp_path / "a", images(40))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    splits = {"train": {"name": "train", "num_examples": 40}}
-    (tmp_path / "a/dataset_info.json").write_text(json.dumps({"splits": splits}))
+    splits = {name: {"name": name, "num_examples": n} for name, n in (("train", 40), ("test", 7))}
+    (tmp_path / "a/dataset_info.json").write_text(
+        json.dumps({"splits": splits})
+    )  # every split's folder lists all
+    state = json.loads((tmp_path / "a/state.json").read_text())
+    (tmp_path / "a/state.json").write_text(json.dumps(state | {"_split": "train"}))
     source = saved(tmp_path / "a")
     kept = sum(not r["problem"] for r in rows(source))
     assert 10 < kept < 30
