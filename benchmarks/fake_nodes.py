@@ -20,8 +20,9 @@ from jobs.demo import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 OBJECT_STORE = 128 * 2**20
-#: Seconds of nothing after which the autoscaler takes a node away.
-IDLE_S = 6.0
+#: Seconds of nothing after which the autoscaler takes a node away: more than a job needs to start, so that the next one
+#: finds it.
+IDLE_S = 20.0
 #: Times that the head may fail to start.
 TRIES = 3
 
