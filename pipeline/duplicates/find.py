@@ -155,9 +155,10 @@ def _write(
     )
     positions = positions[positions >= 0]
     units, begin = np.unique(np.searchsorted(starts, positions, side="right") - 1, return_index=True)
+    ends = [*begin[1:].tolist(), len(positions)]
     work = [
-        (unit, own - starts[unit])
-        for unit, own in zip(units.tolist(), np.split(positions, begin[1:]), strict=True)
+        (unit, positions[i:end] - starts[unit])
+        for unit, i, end in zip(units.tolist(), begin.tolist(), ends[: len(units)], strict=True)
     ]
     facts = pa.concat_tables(
         [
