@@ -63,7 +63,7 @@ class Clock(LocalRunner):
 
 def parts(folder: Path, quick: bool) -> dict[str, Any]:
     """Few parts, many, and few again, each built and then resumed; the start of a build is that of one part."""
-    few, many, rounds = (100, 1_000, 2) if quick else (1_000, 100_000, 3)
+    few, many, rounds = (100, 500, 2) if quick else (1_000, 100_000, 3)
     plain = (sources.load, teachers.load, stages.BUILD)
     read, _, commit = stages.BUILD
     stages.BUILD = (read, null_models.NullAnnotate, commit)  # type: ignore[assignment]
