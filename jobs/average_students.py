@@ -28,7 +28,10 @@ def main(argv: list[str] | None = None) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the job takes, for the script and the command."""
     parser.add_argument(
-        "students", nargs="+", metavar="STUDENT", help="weights file, or folder of a training run (path or URL)"
+        "students",
+        nargs="+",
+        metavar="STUDENT",
+        help="weights file, or folder of a training run (path or URL)",
     )
     parser.add_argument("--out", required=True, help="file to write (path or URL)")
 

@@ -21,7 +21,11 @@ def test_floats_are_averaged_in_their_own_type_and_counters_stay(tmp_path):
     half = torch.float16
     paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
     for i, path in enumerate(paths):
-        values = {"w": torch.tensor([i, 2.0**i]), "h": torch.tensor([1000.0 + i], dtype=half), "n": torch.tensor(5 + i)}
+        values = {
+            "w": torch.tensor([i, 2.0**i]),
+            "h": torch.tensor([1000.0 + i], dtype=half),
+            "n": torch.tensor(5 + i),
+        }
         save_file(values, path)
     mean = average([str(p) for p in paths])
     assert mean["w"].tolist() == pytest.approx([1, 7 / 3])
