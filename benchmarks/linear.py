@@ -33,7 +33,7 @@ PART, AHEAD = 4, 4
 
 
 def linear(folder: Path, quick: bool) -> dict[str, Any]:
-    """Small builds before and after the large one, so that a machine that grows busy meets both; --quick: that one alone."""
+    """Small builds before and after the large one, so that a busy minute meets both; --quick: that one alone."""
     one, rounds = (16, 1) if quick else (128, 3)
     few, many = 4 * one, 16 * one
     _built(folder / "warm", few, "")
