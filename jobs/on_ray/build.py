@@ -59,9 +59,9 @@ class RayRunner:
         for item in items:
             flight.append(task.remote(shared, item))
             if len(flight) >= TASKS_A_CPU * max(1, int(ray.cluster_resources().get("CPU", 1))):
-                yield ray.get(flight.popleft())
+                yield _result(flight.popleft())
         while flight:
-            yield ray.get(flight.popleft())
+            yield _result(flight.popleft())
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
         resources = {"CPU": 1.0, "GPU": gpus_of(settings)}
@@ -162,6 +162,7 @@ def to_bytes(payload: Payload) -> pa.Buffer:
         "rejects": payload.rejects.rows,
         "seconds": payload.seconds,
         "error": payload.error,
+        "advice": payload.advice,
     }
     table = payload.table.replace_schema_metadata({"head": json.dumps(head)})
     sink = pa.BufferOutputStream()
@@ -181,7 +182,18 @@ def from_bytes(data: Any) -> Payload:
         Rejects(part.name, head["rejects"]),
         head["seconds"],
         head["error"],
+        head["advice"],
     )
+
+
+def _result(task: Any) -> Any:
+    """What a task gave; an Incomplete as the task raised it: Ray's own form of it has a traceback for a message."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as e:
+        if isinstance(e.cause, Incomplete):
+            raise e.cause from e
+        raise
 
 
 def _apply(function: Callable[[Any], Any], item: Any) -> Any:
