@@ -11,16 +11,17 @@ that the annotator calls. Nothing is resized in either: that belongs to the mode
 - `hungry_share_ray`, `hungry_share_ray_by_cpu_time`: a build on Ray: readers, one annotator, committers, the driver and
   Ray's own processes share the two cores with the decoding. Between a commit behind which every pool is up and one
   before the pools run empty; `ray_start_s` is what came before. CPU seconds are those of all processes that the driver
-  started, per image.
+  started, per image; `ray_cpu_ms` has them by kind of process. Nothing is taken off for Ray's own constant work:
+  `ray_idle_cpu_share` is what each kind takes of a CPU where nothing is asked of Ray, `ray_idle_cpu_ms` the same per image.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,13 +36,13 @@ from benchmarks.null_models import (
     settings_for,
     use_null_models,
 )
+from benchmarks.tree_cpu import TreeCpu
 from pipeline import build as builds
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
 
 #: Commits on Ray before the clock starts (more, while a worker is starting) and after it stops.
 BESIDE = 8
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 def hungry(folder: Path, quick: bool) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
     n_parts, part = (32, 32) if quick else (80, 64)
     pictures = photos(16)
     settings = _coco_build(folder, pictures, n_parts * part, part)
-    marks: list[tuple[float, float]] = []
+    marks: dict[int, tuple[float, Counter[str]]] = {}
     starting = [BESIDE]
     cpu = TreeCpu()
 
@@ -100,11 +101,12 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
 
         def run(self, chain: Any, job: Any, parts: Any) -> Iterator[Any]:
             read, _, commit = chain
-            marks.append((time.perf_counter(), cpu.seconds()))
-            for payload in super().run((read, FreeAnnotate, commit), job, parts):
-                marks.append((time.perf_counter(), cpu.seconds()))
+            marks[0] = time.perf_counter(), cpu.seconds()
+            for i, payload in enumerate(super().run((read, FreeAnnotate, commit), job, parts), 1):
                 if self._pipeline and any(pool.starting for pool in self._pipeline.pools):
-                    starting.append(len(marks) - 1)
+                    starting.append(i)
+                if i == 1 or i % BESIDE == 0:  # a look takes 6 ms of the driver
+                    marks[i] = time.perf_counter(), cpu.seconds()
                 yield payload
 
     use_null_models()
@@ -112,19 +114,24 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
     runner = Clock()
     connect_s = time.perf_counter() - started
     summary = builds.build(settings, runner)
+    idle = idle_cpu(cpu, 3 if quick else 10)
     samples = _samples(pictures, 96)
     bare = [_spent(lambda: _decode(samples)) for _ in range(5)][1:]
     bare_s, bare_cpu_s = (statistics.median(v) / len(samples) for v in zip(*bare, strict=True))
     ray.shutdown()
-    begin, end = starting[-1], len(marks) - BESIDE
+    begin, end = min(i for i in marks if i >= starting[-1]), max(i for i in marks if i <= n_parts - BESIDE)
     first, last, n = marks[begin], marks[end], (end - begin) * part
+    took, spent = last[0] - first[0], last[1] - first[1]
     return {
-        "hungry_share_ray": round(bare_s / ((last[0] - first[0]) / n), 3),
-        "hungry_share_ray_by_cpu_time": round(bare_cpu_s / ((last[1] - first[1]) / n), 3),
+        "hungry_share_ray": round(bare_s / (took / n), 3),
+        "hungry_share_ray_by_cpu_time": round(bare_cpu_s / (spent.total() / n), 3),
         "ray_cpu_ms": {
             "decode": round(1000 * bare_cpu_s, 2),
-            "all": round(1000 * (last[1] - first[1]) / n, 2),
+            "all": round(1000 * spent.total() / n, 2),
+            **{kind: round(1000 * seconds / n, 2) for kind, seconds in spent.most_common()},
         },
+        "ray_idle_cpu_share": {kind: round(share, 3) for kind, share in idle.most_common()},
+        "ray_idle_cpu_ms": round(1000 * idle.total() * took / n, 2),
         "ray_start_s": {
             "connect": round(connect_s, 1),
             "to_first_commit": round(marks[1][0] - marks[0][0], 1),
@@ -132,6 +139,14 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
         "ray_parts": f"{end - begin} of {n_parts}, {part} images each",
         "ray_stages": summary["last_run"]["stages"],
     }
+
+
+def idle_cpu(cpu: TreeCpu, seconds: float) -> Counter[str]:
+    """CPU seconds per second, by kind of process, of a Ray that nothing is asked of."""
+    before, started = cpu.seconds(), time.perf_counter()
+    time.sleep(seconds)
+    spent, took = cpu.seconds() - before, time.perf_counter() - started
+    return Counter({kind: used / took for kind, used in spent.items()})
 
 
 def _coco_build(folder: Path, pictures: list[bytes], n: int, part: int) -> BuildSettings:
@@ -151,30 +166,6 @@ def _coco_build(folder: Path, pictures: list[bytes], n: int, part: int) -> Build
         samples_per_shard=part,
         decode_threads=2,
     )
-
-
-class TreeCpu:
-    """CPU seconds of this process and of all that it and its children started. What a process spent between the last look
-    and its end is lost."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, float] = {}
-
-    def seconds(self) -> float:
-        """So far, of those that still run and those that ended."""
-        parents, spent = {}, {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # it ended
-            pid = int(path.parent.name)
-            parents[pid], spent[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICK
-        own = {os.getpid()}
-        while own:
-            self._seen |= {pid: spent[pid] for pid in own}
-            own = {pid for pid, parent in parents.items() if parent in own}
-        return sum(self._seen.values())
 
 
 def _samples(pictures: list[bytes], n: int) -> list[dict[str, Any]]:

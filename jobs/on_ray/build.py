@@ -136,7 +136,7 @@ def _pool(stage: Any, position: int, n_stages: int, job: Job, n_parts: int) -> P
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=concurrency,
-    )(_Actor)
+    )(type(stage.__name__, (_Actor,), {}))  # Ray calls the process, its log lines and its panels by the class
     shared = ray.put((stage, job, versions()))
     return Pool(stage.name, lambda: actor.remote(shared), resources, least, most, FLIGHT)
 
