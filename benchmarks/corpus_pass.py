@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import storage
+from benchmarks.tree_cpu import TreeCpu
 from pipeline.dataset.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,38 +100,18 @@ def refined(dataset: str, runtime: str, rounds: int) -> dict[str, Any]:
 def spent(command: list[str]) -> tuple[float, float]:
     """Seconds by the clock, and CPU seconds of all that a command started."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    started = time.perf_counter()
-    used: dict[tuple[int, int], float] = {}
+    started, cpu = time.perf_counter(), TreeCpu()
     job = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
-    wall_s = 0.0
-    while look(used):  # Ray's processes end a moment after the job
+    used, wall_s = cpu.seconds(), 0.0
+    while cpu.running:  # Ray's processes end a moment after the job
         if not wall_s and job.poll() is not None:
             wall_s = time.perf_counter() - started
         reap(job)
         time.sleep(0.2)
+        used = cpu.seconds()
     if job.returncode:
         raise subprocess.CalledProcessError(job.returncode, command)
-    return wall_s, sum(used.values())
-
-
-def look(used: dict[tuple[int, int], float]) -> bool:
-    """Notes the CPU seconds of all that descends from this process, by process id and start; whether there is any."""
-    tick = os.sysconf("SC_CLK_TCK")
-    children: dict[int, list[int]] = {}
-    stats: dict[int, list[str]] = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int(entry.name)
-            stats[pid] = (entry / "stat").read_text().rpartition(")")[2].split()
-            children.setdefault(int(stats[pid][1]), []).append(pid)
-    todo = list(children.get(os.getpid(), []))
-    alive = bool(todo)
-    while todo:
-        pid = todo.pop()
-        fields = stats[pid]
-        used[pid, int(fields[19])] = (int(fields[11]) + int(fields[12])) / tick
-        todo += children.get(pid, [])
-    return alive
+    return wall_s, used.total() - used["driver"]  # the driver is this process
 
 
 def reap(job: subprocess.Popen[bytes]) -> None:

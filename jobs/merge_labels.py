@@ -17,9 +17,7 @@ from jobs import program
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     add_arguments(parser)
     return run(**vars(parser.parse_args(argv)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections.abc import Iterator
 
@@ -11,6 +12,13 @@ _command: str | None = None
 def name(script: str) -> str | None:
     """What to call the program whose script is `script`. For "": the command, or None, for which argparse takes argv[0]."""
     return _command or script or None
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A job's own parser: its help is the docstring of its script, line by line."""
+    return argparse.ArgumentParser(
+        prog=name(""), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 @contextlib.contextmanager
