@@ -42,7 +42,7 @@ def add_to(commands: Any) -> None:
     command = commands.add_parser(
         "merge", help="keeps the pairs that labelled datasets of the same images agree on"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=program.as_command("regionpairs merge", run))
     add_arguments(command)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 _command: str | None = None
 
@@ -19,6 +20,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=name(""), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def as_command(command: str, run: Callable[..., int]) -> Callable[..., int]:
+    """A job's `run`, whose messages say the command that it runs as."""
+
+    def named(**arguments: Any) -> int:
+        with called(command):
+            return run(**arguments)
+
+    return named
 
 
 @contextlib.contextmanager
