@@ -9,9 +9,10 @@ With --quick every row runs its own model on fewer pixels and boxes than its nam
 - `correct`: the towers on the device against the same on the CPU, in fp32 without TF32, and an image alone against the same
   image in a batch: cosine of every region, the mean of all taken off since random weights put all into one cone; worst.
 - a row per model, image size and number of boxes: `images_per_s` of the whole annotator (JPEG bytes in, packed samples
-  out, two parts at a time as the runners send them); `of_forward`: that over the images/s of the bare encoder on tensors
-  that lie on the device (goal 0.9); `of_peak`: the encoder's operations per second over those of a large matrix product
-  of the same type on this card; `decode_threads_needed`: CPU seconds of decoding an image times the encoder's images/s.
+  out, as many parts at a time as the local runner sends); `of_forward`: that over the images/s of the bare encoder on
+  tensors that lie on the device (goal 0.9); `of_peak`: the encoder's operations per second over those of a large matrix
+  product of the same type on this card; `decode_threads_needed`: CPU seconds of decoding an image times the encoder's
+  images/s.
 - `roi_over_crop`: images/s of one pass per image over one pass per region, 100 boxes (goal 4).
 - `agreement`: share of regions whose label among 200 concepts is that of fp32, for fp16 and bf16. Weights are random
   unless --pretrained names some, so near-ties are everywhere; benchmarks/precision.py asks the shipped teacher.
@@ -49,6 +50,7 @@ from pipeline.dataset.concepts import Vocabulary
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.rejects import Rejects
+from pipeline.run_local import BESIDE
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.stages.annotator import Annotator
@@ -179,10 +181,10 @@ class Bench:
         annotator = Annotator(settings, vocabulary, "0" * 16, decode_threads=threads, teacher=teacher)
         forward_s, flops = self._forward(teacher, n_boxes)
         part = self._samples(self.options.batch * (1 if self._quick else 4))
-        n_parts = 2 if self._quick else max(2, min(12, int(20 / max(forward_s * len(part), 1e-3))))
+        n_parts = 3 if self._quick else max(6, min(60, int(12 / max(forward_s * len(part), 1e-3))))
 
         def annotate() -> None:
-            with ThreadPoolExecutor(2) as pool:
+            with ThreadPoolExecutor(1 + BESIDE) as pool:
                 assert all(pool.map(lambda _: annotator(part, Rejects("x")), range(n_parts)))
 
         annotator(part[: self.options.batch], Rejects("x"))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.devices import to_device
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -40,8 +42,8 @@ class Preprocess:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], on the same device."""
-        mean = torch.tensor(self.mean, device=pixels.device) * 255.0
-        std = torch.tensor(self.std, device=pixels.device) * 255.0
+        mean = to_device(torch.tensor(self.mean) * 255.0, pixels.device)
+        std = to_device(torch.tensor(self.std) * 255.0, pixels.device)
         return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 

@@ -38,7 +38,7 @@ class ViTRegions(RegionEncoder):
         x = visual.conv1(images)
         batch, _, height, width = x.shape
         cells = sizes // self.stride
-        mask = valid_mask(cells, height, width)
+        mask = valid_mask(cells, height, width, images.device)
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(batch, 1, -1), x], dim=1)
         x = x + self._positions(cells, height, width, padded=mask is not None).to(x.dtype)

@@ -70,6 +70,14 @@ def test_a_batch_gives_what_its_images_give_alone(make):
         torch.testing.assert_close(got, tower.regions([image], [box])[0], rtol=1e-4, atol=1e-5)
 
 
+def test_images_that_were_prepared_give_what_they_give_unprepared():
+    tower = tower_of(batch_images=4)
+    prepared = [tower.prepare(image) for image in images()]
+    assert [tuple(p.shape[:2]) for p in prepared] == [tower.seen_size(*shape) for shape in SHAPES]
+    for a, b in zip(tower.regions(prepared, boxes()), tower.regions(images(), boxes()), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 def test_the_same_batch_gives_the_same_bytes():
     runs = [tower_of(resize_threads=n, batch_images=4).regions(images(), boxes()) for n in (0, 2, 2)]
     for other in runs[1:]:
