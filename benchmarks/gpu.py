@@ -13,6 +13,8 @@ With --quick every row runs its own model on fewer pixels and boxes than its nam
   tensors that lie on the device (goal 0.9); `of_peak`: the encoder's operations per second over those of a large matrix
   product of the same type on this card; `decode_threads_needed`: CPU seconds of decoding an image times the encoder's
   images/s.
+- `processes`: images/s of four annotators, each a process with a quarter of the machine's decode threads, that share the
+  card (on Ray: `gpus_per_worker: 0.25`), and that over the bare encoder's. One process has one interpreter lock.
 - `roi_over_crop`: images/s of one pass per image over one pass per region, 100 boxes (goal 4).
 - `agreement`: share of regions whose label among 200 concepts is that of fp32, for fp16 and bf16. Weights are random
   unless --pretrained names some, so near-ties are everywhere; benchmarks/precision.py asks the shipped teacher.
@@ -41,6 +43,7 @@ import pyarrow as pa
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.gpu_processes import sharing
 from benchmarks.null_models import photos
 from benchmarks.timing import cosine, grid, timed, unit_rows
 from concept_pool.settings import PoolSettings
@@ -75,6 +78,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp16", help="of the rows of models (default: %(default)s)")
     parser.add_argument("--pretrained", help="open_clip tag or checkpoint of RN50 (default: random weights)")
     parser.add_argument("--batch", type=int, default=16, help="teacher.batch_images (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", help="steps whose names hold one of these words")
     parser.add_argument("--budget-s", type=float, help="(default: 460; --quick: as long as it takes)")
     options = parser.parse_args()
     options.batch = min(options.batch, QUICK_BATCH) if options.quick else options.batch
@@ -83,12 +87,19 @@ def main() -> None:
     steps: list[tuple[str, Callable[[], Any]]] = [("correct", bench.correct), ("peak", bench.peak)]
     for model, side, boxes, *quick in CASES:
         size = quick if options.quick else (side, boxes)
-        steps.append((f"{model} {side} px {boxes} boxes", partial(bench.row, model, *size)))
+        steps.append((row_name(model, side, boxes), partial(bench.row, model, *size)))
     steps += [
+        ("processes", lambda: sharing(options, [c[:3] for c in CASES if c[2] == 100][:2], bench.forward_s)),
         ("roi_over_crop", bench.roi_over_crop),
         ("agreement", bench.agreement),
         ("train_step", bench.train_step),
     ]
+    if options.only:
+        steps = [
+            (name, step)
+            for name, step in steps
+            if name == "peak" or any(word in name for word in options.only)
+        ]
     result: dict[str, Any] = {
         "card": bench.card, "precision": bench.precision, "quick": options.quick, "left_out": [],
     }  # fmt: skip
@@ -112,6 +123,7 @@ class Bench:
         self._quick = options.quick
         self._pictures = photos(4 if options.quick else 16)
         self._flops_peak = 0.0
+        self.forward_s: dict[str, float] = {}
         self.precision = options.precision if self.device.type == "cuda" else "fp32"
         self.card = (
             torch.cuda.get_device_name(self.device)
@@ -169,18 +181,11 @@ class Bench:
 
     def row(self, model: str, side: int, n_boxes: int) -> dict[str, Any]:
         """The whole annotator against its encoder alone."""
-        settings = BuildSettings(
-            source=SourceSettings(kind="shapes"),
-            pool=PoolSettings(min_count=1),
-            localizer=LocalizerSettings(kind="grid", max_proposals=n_boxes),
-            teacher=self.teacher(model, side),
-        )
-        teacher = teachers.load(settings.teacher)
-        vocabulary = Vocabulary([f"thing {i}" for i in range(1000)], unit_rows(1000, teacher.dim), "0" * 16)
         threads = max(1, (os.cpu_count() or 1) - 1)
-        annotator = Annotator(settings, vocabulary, "0" * 16, decode_threads=threads, teacher=teacher)
+        annotator, teacher = self.annotator(model, side, n_boxes, threads)
         forward_s, flops = self._forward(teacher, n_boxes)
-        part = self._samples(self.options.batch * (1 if self._quick else 4))
+        self.forward_s[row_name(model, side, n_boxes)] = forward_s
+        part = self.part()
         n_parts = 3 if self._quick else max(6, min(60, int(12 / max(forward_s * len(part), 1e-3))))
 
         def annotate() -> None:
@@ -202,6 +207,22 @@ class Bench:
             "decode_threads": threads,
             "decode_threads_needed": round(decode_s / forward_s, 2),
         }
+
+    def annotator(self, model: str, side: int, n_boxes: int, threads: int) -> tuple[Annotator, Any]:
+        """An annotator and the teacher in it."""
+        settings = BuildSettings(
+            source=SourceSettings(kind="shapes"),
+            pool=PoolSettings(min_count=1),
+            localizer=LocalizerSettings(kind="grid", max_proposals=n_boxes),
+            teacher=self.teacher(model, side),
+        )
+        teacher = teachers.load(settings.teacher)
+        vocabulary = Vocabulary([f"thing {i}" for i in range(1000)], unit_rows(1000, teacher.dim), "0" * 16)
+        return Annotator(settings, vocabulary, "0" * 16, decode_threads=threads, teacher=teacher), teacher
+
+    def part(self) -> list[dict[str, Any]]:
+        """Four micro-batches of samples."""
+        return self._samples(self.options.batch * (1 if self._quick else 4))
 
     def _samples(self, n: int) -> list[dict[str, Any]]:
         """Rows of `records.SAMPLES`."""
@@ -288,6 +309,10 @@ class Bench:
         """Median seconds of a call, after one that warms up; the device has finished before the clock stops."""
         work()
         return statistics.median(timed(work, self.device) for _ in range(times))
+
+
+def row_name(model: str, side: int, n_boxes: int) -> str:
+    return f"{model} {side} px {n_boxes} boxes"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline.devices import resolve_device, to_device
 from pipeline.teachers.batching import ahead, groups_by_size, halving
-from pipeline.teachers.preprocess import Preprocess, crops, resize
+from pipeline.teachers.preprocess import Preprocess, crops, resize, resize_as_it_lies
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 
@@ -35,8 +35,8 @@ class Hardware:
         return module.eval().requires_grad_(False).to(device=self.device).to(memory_format=self.layout)
 
     def batch(self, pixels: Sequence[np.ndarray | torch.Tensor], preprocess: Preprocess) -> torch.Tensor:
-        """uint8 [H, W, 3] of one size -> the tower's input [B, 3, H, W]."""
-        stacked = torch.stack([to_device(p, self.device) for p in pixels])
+        """uint8 [H, W, 3 or more] of one size, of which three channels count -> the tower's input [B, 3, H, W]."""
+        stacked = torch.stack([to_device(p, self.device) for p in pixels])[..., :3]
         return preprocess.normalise(stacked).contiguous(memory_format=self.layout)
 
     def autocast(self) -> AbstractContextManager:
@@ -68,10 +68,13 @@ class Tower:
         return self.preprocess.size_of(height, width)
 
     def prepare(self, image: np.ndarray) -> torch.Tensor:
-        """uint8 [H, W, 3] at the size at which it is seen, in pinned memory where it goes to a GPU. Any thread may ask."""
+        """uint8 at the size at which it is seen: [H, W, 3], or for a GPU [H, W, 3 or 4] in pinned memory, of which three
+        channels count. Any thread may ask."""
         size = self.seen_size(*image.shape[:2])
-        seen = torch.empty((*size, 3), dtype=torch.uint8, pin_memory=self.hardware.device.type == "cuda")
-        seen.numpy()[:] = resize(image, size)
+        on_gpu = self.hardware.device.type == "cuda"
+        pixels = resize_as_it_lies(image, size) if on_gpu else resize(image, size)
+        seen = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=on_gpu)
+        seen.numpy()[:] = pixels
         return seen
 
     def regions(
