@@ -43,9 +43,10 @@ import pyarrow as pa
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.gpu_correct import agreement, correct
 from benchmarks.gpu_processes import sharing
 from benchmarks.null_models import photos
-from benchmarks.timing import cosine, grid, timed, unit_rows
+from benchmarks.timing import grid, timed, unit_rows
 from concept_pool.settings import PoolSettings
 from pipeline import teachers
 from pipeline.dataset import records
@@ -65,8 +66,6 @@ CASES = [
     ("ViT-L-14", 224, 100, 56, 4), ("ViT-L-14", 336, 100, 84, 4),
 ]  # fmt: skip
 QUICK_BATCH = 2
-#: How far the centred embeddings of a device may be from those of the CPU, as a cosine.
-LEAST_COSINE = 0.99
 
 
 def main() -> None:
@@ -84,14 +83,14 @@ def main() -> None:
     options.batch = min(options.batch, QUICK_BATCH) if options.quick else options.batch
     options.budget_s = options.budget_s or (math.inf if options.quick else 460.0)
     bench = Bench(options)
-    steps: list[tuple[str, Callable[[], Any]]] = [("correct", bench.correct), ("peak", bench.peak)]
+    steps: list[tuple[str, Callable[[], Any]]] = [("correct", lambda: correct(bench)), ("peak", bench.peak)]
     for model, side, boxes, *quick in CASES:
         size = quick if options.quick else (side, boxes)
         steps.append((row_name(model, side, boxes), partial(bench.row, model, *size)))
     steps += [
         ("processes", lambda: sharing(options, [c[:3] for c in CASES if c[2] == 100][:2], bench.forward_s)),
         ("roi_over_crop", bench.roi_over_crop),
-        ("agreement", bench.agreement),
+        ("agreement", lambda: agreement(bench)),
         ("train_step", bench.train_step),
     ]
     if options.only:
@@ -120,8 +119,8 @@ class Bench:
         self.options = options
         self.device = torch.device(options.device)
         self._ends = time.monotonic() + options.budget_s
-        self._quick = options.quick
-        self._pictures = photos(4 if options.quick else 16)
+        self.quick = options.quick
+        self.pictures = photos(4 if options.quick else 16)
         self._flops_peak = 0.0
         self.forward_s: dict[str, float] = {}
         self.precision = options.precision if self.device.type == "cuda" else "fp32"
@@ -147,29 +146,6 @@ class Bench:
         }
         return TeacherSettings(**{**values, **change})
 
-    def correct(self) -> dict[str, Any]:
-        """Raises AssertionError if the device's embeddings are not the CPU's."""
-        images = [decode(p, 10**8)[0] for p in self._pictures[: 2 if self._quick else 4]]
-        boxes = [grid(4 if self._quick else 12)] * len(images)
-        found = {}
-        torch.backends.cudnn.allow_tf32 = False
-        for model, side in (
-            [("RN50", 64), ("ViT-B-16", 64)] if self._quick else [("RN50", 320), ("ViT-B-16", 224)]
-        ):
-            there = teachers.load(self.teacher(model, side, precision="fp32", batch_images=4))
-            here = teachers.load(self.teacher(model, side, precision="fp32", batch_images=1, device="cpu"))
-            on_device, on_cpu = there.encode_regions(images, boxes), here.encode_regions(images, boxes)
-            alone = there.encode_regions(images[:1], boxes[:1])
-            centre = torch.cat(on_cpu).mean(0)
-            worst = {
-                "worst_cosine_to_cpu": cosine(on_device, on_cpu, centre),
-                "worst_cosine_alone_to_batch": cosine(alone, on_device[:1], centre),
-            }
-            assert min(worst.values()) > LEAST_COSINE, (model, worst)
-            found[model] = {name: round(value, 6) for name, value in worst.items()}
-        torch.backends.cudnn.allow_tf32 = True
-        return found
-
     def peak(self) -> dict[str, float]:
         """Operations per second of a large matrix product in the type of the rows."""
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[self.precision]
@@ -186,7 +162,7 @@ class Bench:
         forward_s, flops = self._forward(teacher, n_boxes)
         self.forward_s[row_name(model, side, n_boxes)] = forward_s
         part = self.part()
-        n_parts = 3 if self._quick else max(6, min(60, int(12 / max(forward_s * len(part), 1e-3))))
+        n_parts = 3 if self.quick else max(6, min(60, int(12 / max(forward_s * len(part), 1e-3))))
 
         def annotate() -> None:
             with ThreadPoolExecutor(1 + BESIDE) as pool:
@@ -196,7 +172,7 @@ class Bench:
         started = time.perf_counter()
         annotate()
         whole_s = (time.perf_counter() - started) / (n_parts * len(part))
-        decode_s = statistics.median(timed(partial(decode, p, 10**8)) for p in self._pictures)
+        decode_s = statistics.median(timed(partial(decode, p, 10**8)) for p in self.pictures)
         return {
             "px": side,
             "boxes": n_boxes,
@@ -222,7 +198,7 @@ class Bench:
 
     def part(self) -> list[dict[str, Any]]:
         """Four micro-batches of samples."""
-        return self._samples(self.options.batch * (1 if self._quick else 4))
+        return self._samples(self.options.batch * (1 if self.quick else 4))
 
     def _samples(self, n: int) -> list[dict[str, Any]]:
         """Rows of `records.SAMPLES`."""
@@ -232,7 +208,7 @@ class Bench:
                 **same,
                 "key": f"{i:024x}",
                 "source_key": str(i),
-                "image": self._pictures[i % len(self._pictures)],
+                "image": self.pictures[i % len(self.pictures)],
             }
             for i in range(n)
         ]
@@ -241,7 +217,7 @@ class Bench:
     def _forward(self, teacher: Any, n_boxes: int) -> tuple[float, float]:
         """Seconds and operations per image of the bare encoder, its input on the device."""
         tower = teacher._regions  # the bare encoder has no other door
-        picture = decode(self._pictures[0], 10**8)[0]
+        picture = decode(self.pictures[0], 10**8)[0]
         height, width = tower.preprocess.size_of(*picture.shape[:2])
         batch = torch.zeros(self.options.batch, 3, height, width, device=self.device)
         batch = batch.contiguous(memory_format=tower.hardware.layout)
@@ -254,42 +230,27 @@ class Bench:
 
         with FlopCounterMode(display=False) as counter:
             forward()
-        seconds = self._seconds(forward, 1 if self._quick else 8)
+        seconds = self._seconds(forward, 1 if self.quick else 8)
         return seconds / len(batch), counter.get_total_flops() / len(batch)
 
     def roi_over_crop(self) -> float:
-        model, side, n = ("RN50", 64, 4) if self._quick else ("RN50", 800, 100)
-        images = [decode(p, 10**8)[0] for p in self._pictures[: 1 if self._quick else 8]]
+        model, side, n = ("RN50", 64, 4) if self.quick else ("RN50", 800, 100)
+        images = [decode(p, 10**8)[0] for p in self.pictures[: 1 if self.quick else 8]]
         boxes = [grid(n)] * len(images)
         seconds = []
         for features, size in (("roi", side), ("crop", 0)):
             teacher = teachers.load(self.teacher(model, size, features=features))
             seconds.append(
-                self._seconds(partial(teacher.encode_regions, images, boxes), 1 if self._quick else 3)
+                self._seconds(partial(teacher.encode_regions, images, boxes), 1 if self.quick else 3)
             )
         return round(seconds[1] / seconds[0], 2)
-
-    def agreement(self) -> dict[str, float]:
-        """Also of fp16 on a CPU, which emulates it."""
-        model, side, n = ("ViT-B-32", 64, 10) if self._quick else ("RN50", 800, 100)
-        images = [decode(p, 10**8)[0] for p in self._pictures[: 2 if self._quick else 16]]
-        boxes = [grid(n)] * len(images)
-
-        def labels(precision: str) -> torch.Tensor:
-            regions = torch.cat(
-                teachers.load(self.teacher(model, side, precision=precision)).encode_regions(images, boxes)
-            )
-            regions = torch.nn.functional.normalize(regions - regions.mean(0), dim=1)
-            return (regions @ unit_rows(200, regions.shape[1]).T).argmax(1)
-
-        plain = labels("fp32")
-        return {p: round((labels(p) == plain).float().mean().item(), 4) for p in ("fp16", "bf16")}
 
     def train_step(self) -> Any:
         """The other benchmark's last line; a word of why where it cannot run here."""
         command = [sys.executable, "-m", "benchmarks.train_step", "--quick", "--device", self.options.device]
         root = Path(__file__).resolve().parents[1]
-        environment = {**os.environ, "PYTHONPATH": str(root)}
+        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path}
         try:
             done = subprocess.run(
                 command,
