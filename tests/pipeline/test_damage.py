@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from pipeline.block_list import BlockList
 from pipeline.build import build
 from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.plan import DamagedPlan
-from pipeline.dataset.verify import verify
+from pipeline.dataset.verify import repair, verify
 from pipeline.merge import merge
 from pipeline.relabel import relabel
 from pipeline.remove import remove
@@ -119,6 +120,22 @@ def test_the_command_that_made_a_dataset_from_another_makes_its_indices_anew(cop
     path.write_bytes(b"cut")
     make()
     assert path.read_bytes() == before
+
+
+def test_between_repair_and_rebuild_labels_point_to_what_completes_their_images(copied):
+    """Labels alone stand on another dataset: while that is being mended nothing has moved."""
+    relabel(copied.out, elsewhere(copied, "labels"), LocalRunner(), labels_only=True)
+    labels = str(Path(copied.out).parent / "labels")
+    next(Path(copied.out).glob("shards/*.tar")).unlink()
+    again = partial(relabel, labels, elsewhere(copied, "again"), LocalRunner())
+    with pytest.raises(Incomplete, match=f"verify {copied.out} --repair"):
+        again()
+    assert len(repair(copied.out)) == 1
+    with pytest.raises(DamagedDataset, match=f"{copied.out}, which has their images, is not complete") as e:
+        again()
+    assert f"the command that made {copied.out}" in e.value.advice
+    build(copied, LocalRunner())
+    again()
 
 
 @pytest.mark.parametrize("kind", ["shards/*.tar", "index/*.parquet"])
