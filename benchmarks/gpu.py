@@ -8,6 +8,7 @@ With --quick every row runs its own model on fewer pixels and boxes than its nam
 
 - `correct`: the towers on the device against the same on the CPU, in fp32 without TF32, and an image alone against the same
   image in a batch: cosine of every region, the mean of all taken off since random weights put all into one cone; worst.
+- `threads`: share of samples with the same bytes from parts side by side as from parts one after the other.
 - a row per model, image size and number of boxes: `images_per_s` of the whole annotator (JPEG bytes in, packed samples
   out, as many parts at a time as the local runner sends); `of_forward`: that over the images/s of the bare encoder on
   tensors that lie on the device (goal 0.9); `of_peak`: the encoder's operations per second over those of a large matrix
@@ -43,7 +44,7 @@ import pyarrow as pa
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu_correct import agreement, correct
+from benchmarks.gpu_correct import agreement, correct, side_by_side
 from benchmarks.gpu_processes import sharing
 from benchmarks.null_models import photos
 from benchmarks.timing import grid, timed, unit_rows
@@ -83,7 +84,11 @@ def main() -> None:
     options.batch = min(options.batch, QUICK_BATCH) if options.quick else options.batch
     options.budget_s = options.budget_s or (math.inf if options.quick else 460.0)
     bench = Bench(options)
-    steps: list[tuple[str, Callable[[], Any]]] = [("correct", lambda: correct(bench)), ("peak", bench.peak)]
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("correct", lambda: correct(bench)),
+        ("threads", lambda: side_by_side(bench)),
+        ("peak", bench.peak),
+    ]
     for model, side, boxes, *quick in CASES:
         size = quick if options.quick else (side, boxes)
         steps.append((row_name(model, side, boxes), partial(bench.row, model, *size)))

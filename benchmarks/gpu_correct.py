@@ -1,7 +1,8 @@
-"""Whether a card computes what the CPU does: two steps of `benchmarks/gpu.py`."""
+"""Whether a card computes what the CPU does: steps of `benchmarks/gpu.py`."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,8 @@ import torch
 from benchmarks.timing import cosine, grid, unit_rows
 from pipeline import teachers
 from pipeline.images import decode
+from pipeline.rejects import Rejects
+from pipeline.run_local import BESIDE
 
 if TYPE_CHECKING:
     from benchmarks.gpu import Bench
@@ -39,6 +42,18 @@ def correct(bench: Bench) -> dict[str, Any]:
         found[model] = {name: round(value, 6) for name, value in worst.items()}
     torch.backends.cudnn.allow_tf32 = True
     return found
+
+
+def side_by_side(bench: Bench) -> dict[str, float]:
+    """Share of samples that get the same bytes from parts annotated side by side, each in a stream of its own, as from
+    parts one after the other."""
+    annotator, _ = bench.annotator(*(("ViT-B-16", 64, 4) if bench.quick else ("RN50", 320, 100)), threads=2)
+    parts = [bench.part() for _ in range(6)]
+    alone = [annotator(part, Rejects("x")) for part in parts]
+    with ThreadPoolExecutor(1 + BESIDE) as pool:
+        beside = list(pool.map(lambda part: annotator(part, Rejects("x")), parts))
+    same = [a == b for one, other in zip(alone, beside, strict=True) for a, b in zip(one, other, strict=True)]
+    return {"same_bytes": round(sum(same) / len(same), 4)}
 
 
 def agreement(bench: Bench) -> dict[str, float]:
