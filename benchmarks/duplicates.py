@@ -89,7 +89,7 @@ def false_pairs(hashes: np.ndarray, distance: int, mirrored: bool) -> int:
     values = hashes[:, 0]
     if mirrored:
         values, positions = hashes.T.ravel(), np.tile(positions, 2)
-    found = [near.pairs_within(values, positions, distance, two, 1, 0) for two in near.groupings(distance)]
+    found = [near.pairs_within(values, positions, distance, two) for two in near.groupings(distance)]
     return len(near.unique(np.concatenate(found)))
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from jobs.demo import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 OBJECT_STORE = 128 * 2**20
-#: Seconds of nothing after which the autoscaler takes a node away.
-IDLE_S = 6.0
+#: Seconds of nothing after which the autoscaler takes a node away: more than a job needs to start, so that the next one
+#: finds it.
+IDLE_S = 20.0
 #: Times that the head may fail to start.
 TRIES = 3
 
@@ -76,11 +78,16 @@ def _started(command: list[str], environment: dict[str, str], log: Path) -> subp
             head = subprocess.Popen(
                 command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_until(lambda head=head: head.poll() is not None or "will now block" in log.read_text(), 180)
+        wait_until(partial(_is_up, head, log), 180)
         if head.poll() is None:
             return head
         end_what_is_left(str(log.parent))
     raise RuntimeError(f"the head does not start: {log.read_text()[-2000:]}")
+
+
+def _is_up(head: subprocess.Popen[bytes], log: Path) -> bool:
+    """Whether it is up, or has given up."""
+    return head.poll() is not None or "will now block" in log.read_text()
 
 
 def configuration(address: str) -> dict[str, Any]:

@@ -1,70 +1,101 @@
 """Whether an image costs the same in a build of any size: part of `benchmarks/scale.py`.
 
-A build costs a + n b: `a` is loading, planning, the pool, the tables; `b` is what is asked for. The slope between two
-sizes is b without any of a. All builds have the pool of the largest one: a pool of their own would have more names the
-more captions there are, up to all names of the world, and naming them costs by the name and not by the image.
+Builds of n, 4n and 16n images through the local pipeline with the demo's models, in CPU seconds of this process, which does
+everything. All have the pool of the largest one: a pool of their own would have more names the more captions there are,
+and naming them costs by the name and not by the image.
 
-`linear` is the slope from 4n to 16n over the slope from n to 4n, each from the least of the rounds, since other programs
-only ever add to CPU time: 1 is a cost that does not grow. `linear_rounds` has it of each round: how far to trust it.
+- `linear`: what an image costs from the 4n-th to the last of the largest build over what it costs before that, by the CPU
+  seconds between commits. `linear_interval`: its 95 % interval, by drawing parts again (1,000 times).
+- `linear_of_builds`: whole builds, plan and tables included, per image beside that of n images; what a build of one part
+  costs (`start_up_s`) is taken off each.
 """
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.null_models import settings_for
+from benchmarks.part_costs import Clock
 from concept_pool.settings import PoolSettings
 from pipeline import build as builds
 from pipeline.dataset.layout import Layout
-from pipeline.run_local import LocalRunner
 from pipeline.settings import AlignSettings
 from pipeline.sources.settings import SourceSettings
 
+#: Images a part; parts at either end of a build that are not looked at: work is done some parts ahead of the commits.
+PART, AHEAD = 4, 4
+
 
 def linear(folder: Path, quick: bool) -> dict[str, Any]:
-    """Builds of n, 4n and 16n images in turns."""
-    one, rounds = (8, 3) if quick else (64, 5)
-    sizes = (one, 4 * one, 16 * one)
-    _built(folder / "warm", sizes[2], "")
+    """Small builds before and after the large one, so that a busy minute meets both; --quick: that one alone."""
+    one, rounds = (16, 1) if quick else (128, 3)
+    few, many = 4 * one, 16 * one
+    _built(folder / "warm", few, "")
     pool = Layout(str(folder / "warm")).pool
-    found: dict[int, list[float]] = {n: [] for n in sizes}
-    for i in range(rounds):  # in turns, so that a busy minute meets all sizes
-        for n in sizes:
-            found[n].append(_built(folder / f"{i}-{n}", n, pool))
-    least = {n: min(values) for n, values in found.items()}
-    low, high = _slopes(*least.values(), one)
-    rounds_of = [_slopes(*times, one) for times in zip(*found.values(), strict=True)]
+    spent: dict[int, list[float]] = {PART: [], one: [], few: [], many: []}
+    early: list[np.ndarray] = []
+    late: list[np.ndarray] = []
+    for i in range(rounds):
+        for n in (many,) if quick else (PART, one, few, many, PART, one, few):
+            out = folder / f"{i}-{n}"
+            cpu_s, parts = _built(out, n, pool)
+            shutil.rmtree(out)
+            spent[n].append(cpu_s)
+            if n == many:
+                early.append(parts[AHEAD : few // PART])
+                late.append(parts[few // PART : -AHEAD])
+    before, after = np.concatenate(early), np.concatenate(late)
     return {
-        "linear": round(high / low, 3),
-        "linear_median_of_rounds": round(statistics.median(h / b for b, h in rounds_of), 3),
-        "linear_rounds": [round(h / b, 2) for b, h in rounds_of],
-        "cpu_ms_per_image": {
-            f"{one}-{4 * one}": round(1000 * low, 2),
-            f"{4 * one}-{16 * one}": round(1000 * high, 2),
-        },
-        "start_up_s": round(least[one] - one * low, 2),
+        "linear": round(after.mean() / before.mean(), 3),
+        "linear_interval": [round(x, 3) for x in _interval(before, after)],
+        "linear_cpu_ms_per_image": [round(1000 * x.mean() / PART, 2) for x in (before, after)],
+        **({} if quick else _of_builds(spent)),
     }
 
 
-def _slopes(first: float, second: float, third: float, one: int) -> tuple[float, float]:
-    """CPU seconds an image, from n to 4n and from 4n to 16n."""
-    return (second - first) / (3 * one), (third - second) / (12 * one)
+def _of_builds(spent: dict[int, list[float]]) -> dict[str, Any]:
+    """Whole builds without what one part takes."""
+    start_up, *rest = (statistics.median(values) for values in spent.values())
+    _, *sizes = spent
+    ms = {n: 1000 * (value - start_up) / (n - PART) for n, value in zip(sizes, rest, strict=True)}
+    return {
+        "linear_of_builds": {str(n): round(value / ms[sizes[0]], 3) for n, value in ms.items()},
+        "linear_cpu_ms_of_builds": {str(n): round(value, 2) for n, value in ms.items()},
+        "linear_start_up_s": round(start_up, 2),
+    }
 
 
-def _built(out: Path, n: int, pool: str) -> float:
-    """CPU seconds of a build of n images with the demo's models. Every caption is parsed: there are the more repeated ones
-    the more images there are, and remembering them would hide what an image costs."""
+def _interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """95 % of the ratio of means, by bootstrap over parts."""
+    rng = np.random.default_rng(0)
+    found = [
+        rng.choice(after, len(after)).mean() / rng.choice(before, len(before)).mean() for _ in range(1000)
+    ]
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _built(out: Path, n: int, pool: str) -> tuple[float, np.ndarray]:
+    """CPU seconds of a build of n images, and those of each part but the first.
+
+    Every caption is parsed: there are the more repeated ones the more images there are, and remembering them would hide
+    what an image costs.
+    """
     settings = settings_for(
         out,
         source=SourceSettings(kind="shapes", count=n, size=96),
-        samples_per_shard=8,
+        samples_per_shard=PART,
         pool=PoolSettings(min_count=1, cache_captions=0, path=pool),
         align=AlignSettings(tau=0.1, threshold=0.2),
         report=False,
     )
+    runner = Clock(every=1)
     started = time.process_time()
-    builds.build(settings, LocalRunner())
-    return time.process_time() - started
+    builds.build(settings, runner)
+    return time.process_time() - started, np.diff(runner.marks)

@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,46 +27,106 @@ from benchmarks import null_models
 from benchmarks.simulated import SimulatedRunner, use_simulated_pool
 from pipeline import build as builds
 from pipeline import sources, stages, teachers
+from pipeline.dataset.plan import Parts
 from pipeline.run_local import LocalRunner
+from pipeline.stages.chain import Job, Payload
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock and CPU seconds of a build and of its resume; CPU seconds at every hundredth of the parts."""
+
+    build_s: float
+    resume_s: float
+    build_cpu_s: float
+    resume_cpu_s: float
+    at_hundredths: list[float]
+
+
+class Clock(LocalRunner):
+    """Notes the CPU seconds of this process as parts are done: after each `every`, by default at every hundredth. One
+    process does it all, so none are spent elsewhere."""
+
+    processes = 1
+
+    def __init__(self, every: int = 0) -> None:
+        self.marks: list[float] = []
+        self._every = every
+
+    def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:
+        step = self._every or max(1, len(parts) // 100)
+        for done, payload in enumerate(super().run(stages, job, parts)):
+            if done % step == 0:
+                self.marks.append(time.process_time())
+            yield payload
+
+
 def parts(folder: Path, quick: bool) -> dict[str, Any]:
-    """Few and many parts in turns, each built and then resumed."""
-    few, many, rounds = (100, 400, 2) if quick else (1_000, 100_000, 3)
+    """Few parts, many, and few again, each built and then resumed; the start of a build is that of one part."""
+    few, many, rounds = (100, 500, 2) if quick else (1_000, 100_000, 3)
     plain = (sources.load, teachers.load, stages.BUILD)
     read, _, commit = stages.BUILD
     stages.BUILD = (read, null_models.NullAnnotate, commit)  # type: ignore[assignment]
     teachers.load = lambda settings: null_models.NullTeacher()
     try:
         _built_and_resumed(folder / "warm", 50)
-        small, large = [], []
-        for i in range(rounds):
-            small.append(_built_and_resumed(folder / f"few-{i}", few))
-            if i == 0 or quick:
-                large.append(_built_and_resumed(folder / f"many-{i}", many))
+        sizes = [1, few] * rounds + [many] + [1, few] * rounds
+        found: dict[int, list[Spent]] = {1: [], few: [], many: []}
+        for i, n in enumerate(sizes):
+            found[n].append(_built_and_resumed(folder / str(i), n))
+            print(f"parts: {n} of them: {found[n][-1].build_cpu_s:.2f} CPU s", file=sys.stderr, flush=True)
+            shutil.rmtree(folder / str(i))
     finally:
         sources.load, teachers.load, stages.BUILD = plain
-    ms = {n: 1000 * min(sum(r) for r in found) / n for n, found in ((few, small), (many, large))}
+    return _part_costs(found, few, many)
+
+
+def _part_costs(found: dict[int, list[Spent]], few: int, many: int) -> dict[str, Any]:
+    """Medians of the rounds, in CPU seconds; `by_clock` beside them."""
+    cpu = {
+        n: statistics.median(one.build_cpu_s + one.resume_cpu_s for one in rounds)
+        for n, rounds in found.items()
+    }
+    clock = {
+        n: statistics.median(one.build_s + one.resume_s for one in rounds) for n, rounds in found.items()
+    }
+    least, most = (f([one.build_cpu_s + one.resume_cpu_s for one in found[few]]) for f in (min, max))
+    large = found[many][0]
+    marks = large.at_hundredths
+    tenth = len(marks) // 10
+    step = max(1, many // 100) * tenth
     return {
-        "part_cost_ratio": round(ms[many] / ms[few], 3),
-        "part_ms": {str(n): round(value, 3) for n, value in ms.items()},
-        "resume_s_per_100000_parts": round(min(r[1] for r in large) * 100_000 / many, 1),
+        "part_cost_ratio": round(cpu[many] / many / (cpu[few] / few), 3),
+        "part_cost_ratio_by_clock": round(clock[many] / many / (clock[few] / few), 3),
+        "part_cost_ratio_without_start": round(
+            (cpu[many] - cpu[1]) / (many - 1) / ((cpu[few] - cpu[1]) / (few - 1)), 3
+        ),
+        "part_cost_ratio_range": [round(cpu[many] / many / (x / few), 3) for x in (most, least)],
+        "part_cpu_ms": {str(n): round(1000 * cpu[n] / n, 3) for n in (few, many)},
+        "part_cpu_ms_by_tenth": [
+            round(1000 * (marks[i + tenth] - marks[i]) / step, 3) for i in range(0, len(marks) - tenth, tenth)
+        ],
+        "part_start_cpu_s": round(cpu[1], 2),
+        f"resume_s_of_{many}": round(large.resume_s, 1),
+        f"resume_cpu_s_of_{many}": round(large.resume_cpu_s, 1),
+        "resume_cpu_s_per_100000_parts": round(large.resume_cpu_s * 100_000 / many, 1),
     }
 
 
-def _built_and_resumed(out: Path, n: int) -> tuple[float, float]:
-    """Seconds of a build of n parts and of the same command again."""
+def _built_and_resumed(out: Path, n: int) -> Spent:
+    """A build of n parts and the same command again."""
     sources.load = lambda settings, captions_only=False: null_models.NullSource(n)
-    settings, seconds = null_models.settings_for(out), []
+    settings, seconds, runner = null_models.settings_for(out), [], Clock()
     for _ in range(2):
-        started = time.perf_counter()
-        summary = builds.build(settings, LocalRunner())
-        seconds.append(time.perf_counter() - started)
+        started, cpu = time.perf_counter(), time.process_time()
+        summary = builds.build(settings, runner)
+        seconds.append((time.perf_counter() - started, time.process_time() - cpu))
     assert summary["n_samples"] == n
     assert summary["last_run"]["n_parts_built"] == 0
-    return seconds[0], seconds[1]
+    (build_s, build_cpu_s), (resume_s, resume_cpu_s) = seconds
+    return Spent(build_s, resume_s, build_cpu_s, resume_cpu_s, runner.marks)
 
 
 def memory(folder: Path, quick: bool) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import difflib
 import re
 import sys
@@ -9,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
 from jobs import program
 from jobs.printable import printable
@@ -18,6 +20,10 @@ S = TypeVar("S")
 
 #: The configurations that come with the project: `--config NAME`.
 CONFIGS = Path(__file__).parent / "configs"
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help whose description keeps its lines: it has commands in it."""
 
 
 class _OneLineErrors(ArgumentParser):
@@ -53,21 +59,38 @@ def config_file(name: str) -> str:
     return str(own) if not Path(name).is_file() and own.parent == CONFIGS and own.is_file() else name
 
 
-def config_names() -> list[str]:
-    """The configurations that come with the project."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+def config_names(settings_type: type | None = None) -> list[str]:
+    """The configurations that come with the project; those of a job alone where its settings are given."""
+    known = {f.name for f in dataclasses.fields(settings_type)} if settings_type else None
+    return sorted(
+        path.stem
+        for path in CONFIGS.glob("*.yaml")
+        if known is None or known.issuperset(re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), re.M))
+    )
 
 
 def parser_of(settings_type: type, description: str = "") -> ArgumentParser:
     """The command line of a settings dataclass: `--config`, and `--KEY` for every key."""
-    parser = _OneLineErrors(prog=program.name(""), description=description, print_config="--print_config")
+    parser = _OneLineErrors(
+        prog=program.name(""),
+        usage="%(prog)s [--config NAME_OR_FILE] [--KEY VALUE ...]",
+        description=description,
+        formatter_class=_Help,
+        print_config="--print_config",
+    )
     parser.add_argument(
         "--config",
         action=_ConfigByName,
-        help=f"YAML file of settings, or one that comes with the project: {', '.join(config_names())}",
+        metavar="NAME_OR_FILE",
+        help=f"YAML file of settings{_or_named(settings_type)}",
     )
     parser.add_class_arguments(settings_type, nested_key=None)
     return parser
+
+
+def _or_named(settings_type: type) -> str:
+    names = config_names(settings_type)
+    return f", or one that comes with the project: {', '.join(names)}" if names else ""
 
 
 def parse(

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from exports import commands as export_commands
 from jobs import (
+    average_students,
     column_commands,
     completion,
     doctor,
@@ -83,6 +84,7 @@ def parser(keys: bool = False) -> argparse.ArgumentParser:
     export_commands.add_to(commands)
     removal_commands.add_to(commands)
     merge_labels.add_to(commands)
+    average_students.add_to(commands)
     column_commands.add_to(commands)
     hash_commands.add_to(commands)
     doctor.add_to(commands)

@@ -39,7 +39,7 @@ def outcome(script: str, make: Callable[[], tuple[BuildSettings, dict[str, Any]]
             print(printable(f"  {line}"), file=sys.stderr)
         return 2
     except Incomplete as e:
-        print(printable(f"incomplete: {e}"), file=sys.stderr)
+        print(printable(f"incomplete: {e}{f'; {e.advice}' if e.advice else ''}"), file=sys.stderr)
         return 1
     except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
         return failure(script, e)

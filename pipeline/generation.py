@@ -77,7 +77,7 @@ def copied_pool(source: Layout, layout: Layout, classifier: bool = False) -> dic
         return record
     record = concepts.embeddings_record(source)
     if record is None:
-        raise ValueError(f"{source.pool} is damaged: complete the dataset first (the build repairs it)")
+        raise ValueError(f"{source.pool} is damaged: the command that made the dataset mends it")
     names = [source.pool_file(name) for name in POOL_FILES]
     for url in [*names, *([source.classifier] if classifier and storage.exists(source.classifier) else [])]:
         copy_file((url, layout.pool_file(url.rsplit("/", 1)[-1])))

@@ -9,7 +9,7 @@ import storage
 from pipeline import repeated_keys, repeats
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts, Plan
-from pipeline.repeated_keys import Map
+from pipeline.partition import Map
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index

@@ -36,6 +36,12 @@ def read(url: str, piece: int, kind: np.dtype[Any]) -> np.ndarray:
     return np.frombuffer(storage.read_bytes(url, start, end) if end > start else b"", kind)
 
 
+def n_bytes(url: str) -> int:
+    """What all pieces are long."""
+    start = int(np.frombuffer(storage.read_bytes(url, 0, _NUMBER.itemsize), _NUMBER)[0])
+    return storage.size(url) - start
+
+
 def cut(array: np.ndarray, shares: np.ndarray, n_shares: int) -> tuple[np.ndarray, np.ndarray]:
     """An array sorted by share, in its old order within each, and where the shares end. shares: int [N]."""
     order = np.argsort(shares, kind="stable")

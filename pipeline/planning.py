@@ -57,8 +57,8 @@ def make_plan(settings: BuildSettings, source: Source, layout: Layout, run: Map)
         n_rows, sha256 = [r.n_rows for r in found], [r.index_sha256 for r in found]
         found = _replaced(found, repeated_keys.mark(settings, layout, n_rows, sha256, run))
     if settings.duplicates.on or settings.filters.number("max_repeats"):
-        changed = repeats.mark(settings, layout, [record.n_rows for record in found], run)
-        found = _replaced(found, changed)
+        n_rows, sha256 = [r.n_rows for r in found], [r.index_sha256 for r in found]
+        found = _replaced(found, repeats.mark(settings, layout, n_rows, sha256, run))
     if not any(record.n_rows for record in found):
         raise ValueError("source: it holds no samples")
     plan = Plan.write(layout, units_table(units, found), parts_table(found))

@@ -19,7 +19,12 @@ Stages = dict[str, dict[str, int]]
 
 
 class Incomplete(RuntimeError):
-    """The dataset is not what it should be: samples or parts lost, or more rejects than the budget."""
+    """The dataset is not what it should be: samples or parts lost, or more rejects than the budget.
+
+    advice: what has to be done before the same command goes on, where it alone would fail again.
+    """
+
+    advice = ""
 
 
 class Progress:

@@ -29,6 +29,7 @@ from pipeline.dataset import concepts
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.plan import Part, Parts
+from pipeline.progress import Incomplete
 from pipeline.runner import Runner
 from pipeline.scores import objectness_of
 from pipeline.stages.chain import Job, Payload, advance
@@ -45,7 +46,7 @@ T = TypeVar("T")
 def fit_corpus(job: Job, stages: Sequence[Any], parts: Parts, runner: Runner) -> None:
     """Sees to it that `job`'s dataset holds a fitted classifier; leaves one alone that is there for the same settings.
 
-    stages: those of the relabelling; what stands before `Relabel` decides what the fit sees. Raises RuntimeError for a part
+    stages: those of the relabelling; what stands before `Relabel` decides what the fit sees. Raises Incomplete for a part
     that cannot be read.
     """
     layout, settings = job.layout, job.settings
@@ -105,7 +106,9 @@ def _extract(job: Job, stages: Sequence[Any], part: Part) -> str:
         for stage in stages:
             payload = advance(stage(job), payload)
         if payload.error:
-            raise RuntimeError(f"part {part.name}: {payload.error}")
+            error = Incomplete(f"part {part.name}: {payload.error}")
+            error.advice = payload.advice
+            raise error
         regions = _regions(payload)
         storage.write_bytes(url, regions_to_bytes(regions, wanted))
     return part.name if len(regions.objectness) else ""

@@ -154,7 +154,10 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
         )
     plan = Plan.read(source)
     if missing := missing_parts(plan, runner.map):
-        raise NotRelabelable(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
+        raise NotRelabelable(
+            f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing; the command that made it "
+            "makes them"
+        )
     known = completed(was, dataclasses.asdict(BuildSettings(out=settings.out)))
     changes = claim.differences(known, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:

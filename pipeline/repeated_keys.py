@@ -1,28 +1,21 @@
-"""Source keys that an earlier unit has, found by hash partition: nobody holds all keys, and each is read twice.
+"""Source keys that an earlier unit has, found by hash partition (`partition.py`), and a third pass that hands them out:
 
-Three passes over files below `plan/keys/`, a task an item:
-
-    scatter   a group of units -> the digests of its usable keys, a piece for each share of all digests
-    find      a share of the digests -> the rows that repeat a key, a piece for each group
-    gather    a group -> the rows of each of its units that are to be marked
-
-Groups and shares are about `KEYS_A_TASK` keys each, which bounds a task's memory. A file's name says what it was made of,
-so a pass that was cut short goes on; all of them go when the rows are marked.
+gather   a group -> the rows of each of its units that are to be marked
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 import storage
-from pipeline import pieces
+from pipeline import partition
 from pipeline.dataset.layout import Layout
 from pipeline.duplicates.settings import REASONS
+from pipeline.partition import Map, Search
 from pipeline.settings import BuildSettings
 from pipeline.stages import index
 from pipeline.stages.index import UnitRecord
@@ -36,7 +29,6 @@ LATER = (*REASONS, "frequent_caption")
 KEYS = np.dtype([("high", "<u8"), ("low", "<u8"), ("unit", "<i4"), ("row", "<i4")])
 #: A row that repeats a key.
 MARKS = np.dtype([("unit", "<i4"), ("row", "<i4")])
-Map = Callable[..., Iterator[Any]]
 
 
 def mark(
@@ -56,8 +48,7 @@ def mark(
         found = rows_to_mark(layout, n_rows, index_sha256, run)
         work = (one for one in found if only is None or one[0] in only)
         yield from run(partial(_mark_one, settings, layout), work, slow=True)
-        for name in storage.names(layout.keys):
-            storage.remove(storage.join(layout.keys, name))
+        partition.clear(layout)
 
 
 def rows_to_mark(
@@ -65,39 +56,22 @@ def rows_to_mark(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Unit and rows (int32, rising) of every unit that repeats keys of earlier ones, by rising unit."""
     n_shares = 1 + sum(n_rows) // KEYS_A_TASK
-    units = groups_of(n_rows)
-    work = [(group, own, [index_sha256[unit] for unit in own]) for group, own in enumerate(units)]
-    scattered = list(run(partial(scatter, layout, n_shares), work))
-    found = list(run(partial(find, layout, units, scattered), range(n_shares)))
-    if marks := [url for url, n in found if n]:
+    units = partition.groups_of(n_rows, KEYS_A_TASK)
+    versions = ["\n".join(index_sha256[unit] for unit in own) for own in units]
+    keys = Search("keys", KEYS, partial(_keys_of, layout), partial(_repeated, [own.stop for own in units]))
+    (marks,) = partition.search(layout, [keys], units, versions, n_shares, run)
+    if marks:
         for gathered in run(partial(gather, marks), range(len(units))):
             yield from gathered
 
 
-def groups_of(n_rows: Sequence[int]) -> list[range]:
-    """Neighbouring units of `KEYS_A_TASK` rows together, or of one unit that has more."""
-    found, start, rows = [], 0, 0
-    for unit, n in enumerate(n_rows):
-        if rows and rows + n > KEYS_A_TASK:
-            found.append(range(start, unit))
-            start, rows = unit, 0
-        rows += n
-    return [*found, range(start, len(n_rows))]
+def _keys_of(layout: Layout, units: range) -> tuple[np.ndarray, np.ndarray]:
+    """`KEYS` of the usable rows of a group of units, and what they meet by."""
+    keys = np.concatenate([np.zeros(0, KEYS), *(_keys_of_one(layout, unit) for unit in units)])
+    return keys, keys["high"]
 
 
-def scatter(layout: Layout, n_shares: int, work: tuple[int, range, list[str]]) -> str:
-    """Writes the keys of a group of units, by share, unless they are there; returns the file."""
-    number, units, versions = work
-    url = layout.scattered_keys(number, _hash([str(n_shares), *versions]))
-    if not storage.exists(url):
-        keys = np.concatenate([np.zeros(0, KEYS), *(_keys_of(layout, unit) for unit in units)])
-        shares = (keys["high"] % np.uint64(n_shares)).astype(np.int64)
-        pieces.write(url, *pieces.cut(keys, shares, n_shares))
-    return url
-
-
-def _keys_of(layout: Layout, unit: int) -> np.ndarray:
-    """`KEYS` of a unit's usable rows."""
+def _keys_of_one(layout: Layout, unit: int) -> np.ndarray:
     table = storage.read_table(layout.unit_index(unit), ("source_key", "problem")).to_pydict()
     rows = [
         row
@@ -115,14 +89,10 @@ def _digest(source_key: str) -> bytes:
     return hashlib.blake2b(source_key.encode(), digest_size=16).digest()
 
 
-def find(layout: Layout, groups: list[range], scattered: list[str], share: int) -> tuple[str, int]:
-    """Writes the rows that repeat a key of a share, by group, unless they are there; returns the file and how many."""
-    url = layout.repeated_keys(share, _hash(scattered))
-    if not storage.exists(url):
-        keys = np.concatenate([pieces.read(file, share, KEYS) for file in scattered])
-        marks = repeated(keys)
-        pieces.write(url, marks, np.searchsorted(marks["unit"], [units.stop for units in groups]))
-    return url, (storage.size(url) - pieces.head_bytes(len(groups))) // MARKS.itemsize
+def _repeated(stops: list[int], keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`MARKS` of a share's keys, a piece a group; stops: where the groups' units end."""
+    marks = repeated(keys)
+    return marks, np.searchsorted(marks["unit"], stops)
 
 
 def repeated(keys: np.ndarray) -> np.ndarray:
@@ -141,7 +111,7 @@ def repeated(keys: np.ndarray) -> np.ndarray:
 
 def gather(marks: list[str], group: int) -> list[tuple[int, np.ndarray]]:
     """Unit and rows, int32 and rising, of every unit of a group that has rows to mark."""
-    found = np.sort(np.concatenate([pieces.read(url, group, MARKS) for url in marks]))
+    found = np.sort(partition.read(marks, group, MARKS))
     if not len(found):
         return []
     units, starts = np.unique(found["unit"], return_index=True)
@@ -151,8 +121,3 @@ def gather(marks: list[str], group: int) -> list[tuple[int, np.ndarray]]:
 def _mark_one(settings: BuildSettings, layout: Layout, work: tuple[int, np.ndarray]) -> UnitRecord:
     unit, rows = work
     return index.mark_unit(settings, layout, unit, rows.tolist())
-
-
-def _hash(texts: Sequence[str]) -> str:
-    """12 hex digits."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("regionpairs")
 
+#: What a user does about a failure, where nothing more is known.
+GOES_ON = "the same command goes on"
 #: Parts that may fail before the run is stopped: one broken disk sector is not a broken program.
 MAX_FAILED = 10
 
@@ -69,7 +71,7 @@ def run_parts(
     """Runs the parts; returns how the run went (docs/format.md, summary.json), None where there was nothing to do.
 
     Stops early once the reject budget cannot be kept any more or too many parts failed. Raises Incomplete at the end if
-    any part failed: everything else is committed, and the same command goes on.
+    any part failed: everything else is committed, and the same command goes on, once what it needs is mended.
     """
     from pipeline.stages.chain import check_chain
 
@@ -79,9 +81,11 @@ def run_parts(
     n_todo = pc.sum(todo.table.column("n_samples")).as_py()  # no object a part
     progress = Progress(settings, plan.n_samples, len(todo), runner.stages, n_todo, runner.stored_bytes)
     failed: list[str] = []
+    advice = GOES_ON
     for payload in runner.run(stages, job, todo):
         if payload.error:
             failed.append(f"part {payload.part.name}: {payload.error}")
+            advice = payload.advice or advice
             log.error("%s", failed[-1])
             if len(failed) > MAX_FAILED:
                 break
@@ -89,6 +93,6 @@ def run_parts(
             progress.add(payload.row, payload.rejects.rows, payload.seconds)
     if failed:
         raise Incomplete(
-            f"{len(failed)} of {len(todo)} parts failed and are not committed; the same command goes on. {failed[0]}"
+            f"{len(failed)} of {len(todo)} parts failed and are not committed; {advice}. {failed[0]}"
         )
     return progress.result(settings.runtime)

@@ -55,6 +55,7 @@ def to_bytes(payload: Payload) -> pa.Buffer:
         "rejects": payload.rejects.rows,
         "seconds": payload.seconds,
         "error": payload.error,
+        "advice": payload.advice,
         "image_column": place,
     }
     table = payload.table.remove_column(place) if place >= 0 else payload.table
@@ -73,7 +74,8 @@ def from_bytes(data: Any, images: pa.Array | None = None) -> Payload:
     if (place := head["image_column"]) >= 0:
         table = table.add_column(place, pa.field(_IMAGE, pa.large_binary(), nullable=False), images)
     part = Part(**head["part"])
-    return Payload(part, table, Rejects(part.name, head["rejects"]), head["seconds"], head["error"])
+    rejects = Rejects(part.name, head["rejects"])
+    return Payload(part, table, rejects, head["seconds"], head["error"], head["advice"])
 
 
 def _none() -> pa.Array:

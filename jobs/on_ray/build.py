@@ -59,9 +59,9 @@ class RayRunner:
         for item in items:
             flight.append(task.remote(shared, item))
             if len(flight) >= TASKS_A_CPU * max(1, int(ray.cluster_resources().get("CPU", 1))):
-                yield ray.get(flight.popleft())
+                yield _result(flight.popleft())
         while flight:
-            yield ray.get(flight.popleft())
+            yield _result(flight.popleft())
 
     def call(self, settings: BuildSettings, function: Callable[..., Any], *arguments: Any) -> Any:
         resources = {"CPU": 1.0, "GPU": gpus_of(settings)}
@@ -139,6 +139,16 @@ def _pool(stage: Any, position: int, n_stages: int, job: Job, n_parts: int) -> P
     )(type(stage.__name__, (Actor,), {}))  # Ray calls the process, its log lines and its panels by the class
     shared = ray.put((stage, job, versions()))
     return Pool(stage.name, lambda: actor.remote(shared), resources, least, most, FLIGHT)
+
+
+def _result(task: Any) -> Any:
+    """What a task gave; an Incomplete as the task raised it: Ray's own form of it has a traceback for a message."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as e:
+        if isinstance(e.cause, Incomplete):
+            raise e.cause from e
+        raise
 
 
 def _apply(function: Callable[[Any], Any], item: Any) -> Any:

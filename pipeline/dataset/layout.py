@@ -30,7 +30,7 @@ _OURS = re.compile(
     rf"""shards/{_PART}\.tar | index/{_PART}\.parquet | manifest/{_PART}\.json
     | plan/(units|parts|frequent)\.parquet | plan/plan\.json | plan/units/\d+\.json
     | plan/index/\d+\.parquet | plan/counts/(\d+|merged-\d+-\d+)\.parquet
-    | plan/hashes/(\d+|first-\d+)\.parquet | plan/keys/(scattered|repeated)-\d+-[0-9a-f]{12}
+    | plan/hashes/(\d+|first-\d+)\.parquet | plan/keys/([a-z0-9-]+-)?(scattered|repeated|found)-\d+-[0-9a-f]{{12}}
     | concept_pool/({"|".join(map(re.escape, POOL_FILES))}|embeddings\.json|classifier\.(safetensors|json))
     | corpus/({_PART}|state)\.safetensors
     | (manifest|rejects|duplicates)\.parquet | fingerprint\.json | summary\.json | settings\.yaml | images\.json
@@ -89,20 +89,18 @@ class Layout:
         """The hashes of a unit's images, where duplicates are looked for."""
         return self.file(f"plan/hashes/{unit:06d}.parquet")
 
-    def first_hashes(self, share: int) -> str:
-        """Perceptual hashes of a share, each with the first sample that has it."""
-        return self.file(f"plan/hashes/first-{share:04d}.parquet")
-
     @property
     def keys(self) -> str:
-        """The folder of what is written while repeated keys are looked for; empty afterwards."""
+        """The folder of what is written while units are compared with each other; empty afterwards."""
         return self.file("plan/keys")
 
-    def scattered_keys(self, group: int, version: str) -> str:
-        return self.file(f"plan/keys/scattered-{group:06d}-{version}")
+    def scattered(self, name: str, group: int, version: str) -> str:
+        """The records of a group of units, for a search of that name."""
+        return self.file(f"plan/keys/{name}-scattered-{group:06d}-{version}")
 
-    def repeated_keys(self, share: int, version: str) -> str:
-        return self.file(f"plan/keys/repeated-{share:06d}-{version}")
+    def found(self, name: str, share: int, version: str) -> str:
+        """What a search found in a share of the records."""
+        return self.file(f"plan/keys/{name}-found-{share:06d}-{version}")
 
     @property
     def duplicates(self) -> str:

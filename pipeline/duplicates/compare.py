@@ -1,42 +1,52 @@
-"""Hashes of all units against each other, a share a task. Positions are numbers of rows in the plan's order."""
+"""Hashes of all units against each other, by hash partition (`partition.py`). Positions are numbers of rows in the plan's
+order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 import storage
+from pipeline import partition, pieces
 from pipeline.dataset.layout import Layout
+from pipeline.duplicates import near
 from pipeline.duplicates.held_out import digest_of_caption
-from pipeline.duplicates.near import EDGES, pairs_within, share_of
+from pipeline.duplicates.near import EDGES
+from pipeline.partition import Search
 
 #: A caption that goes: number `caption` of the sample at `later`, for the sake of the one at `earlier`.
 CAPTIONS = np.dtype([("later", "i8"), ("caption", "i4"), ("earlier", "i8")])
 #: What is told of duplicates and of what they repeat.
 FACTS = ["row", "source_key", "sha256", "held_out", "captions"]
-_FIRST_ROWS = np.dtype([("near", "u8"), ("mirror", "u8"), ("position", "i8")])
-_FIRST = pa.schema([("near", pa.uint64()), ("mirror", pa.uint64()), ("position", pa.int64())])
+#: Digests of images, perceptual hashes, digests of pairs, hashes of the first images: what is compared, and where it is.
+_DIGESTS = np.dtype([("digest", "<u8", (4,)), ("position", "<i8")])
+_HASHES = np.dtype([("near", "<u8"), ("mirror", "<u8"), ("position", "<i8")])
+_PAIRS = np.dtype([("digest", "<u8", (2,)), ("position", "<i8"), ("caption", "<i4")])
+_NEAR = np.dtype([("hash", "<u8"), ("position", "<i8")])
+#: What a search for equal perceptual hashes leaves in its pieces: the edges, then the first image of each hash.
+_FIRSTS = np.dtype([*_HASHES.descr, ("earlier", "<i8")])
 
 
 @dataclass(frozen=True)
-class Units:
-    """Where the rows of each unit begin. starts: int64 [U + 1]. gone: positions that take no part any more, rising."""
+class Group:
+    """Neighbouring units. starts: int64, the position of each one's first row. gone: int64, rising: those of its positions
+    that take no part any more."""
 
-    layout: Layout
+    units: range
     starts: np.ndarray
     gone: np.ndarray
 
-    def tables(self, columns: list[str]) -> Iterator[tuple[np.ndarray, pa.Table]]:
+    def tables(self, layout: Layout, columns: list[str]) -> Iterator[tuple[np.ndarray, pa.Table]]:
         """Positions and columns of each unit's hashes, without what is gone or held out."""
-        for unit in range(len(self.starts) - 1):
-            table = storage.read_table(self.layout.unit_hashes(unit), ["row", "held_out", *columns])
+        for unit, start in zip(self.units, self.starts.tolist(), strict=True):
+            table = storage.read_table(layout.unit_hashes(unit), ["row", "held_out", *columns])
             table = table.filter(pc.equal(table["held_out"], ""))
-            positions = self.starts[unit] + table["row"].to_numpy()
+            positions = start + table["row"].to_numpy()
             stays = ~np.isin(positions, self.gone)
             yield positions[stays], table.filter(pa.array(stays)).select(columns)
 
@@ -51,81 +61,138 @@ def held_out_of(layout: Layout, starts: np.ndarray, unit: int) -> np.ndarray:
     return edges
 
 
-def equal_images(units: Units, column: str, n_shares: int, share: int) -> np.ndarray:
-    """`EDGES` from every image to the first one with the same digest, among the digests of a share."""
-    digests, positions = _digests_of_share(units, column, n_shares, share)
-    return _to_first(digests, positions)
+def equal_images(layout: Layout, column: str) -> Search:
+    """Finds `EDGES` from every image to the first one with the same digest. Its items are `Group`s."""
+    return Search(f"images-{column}", _DIGESTS, partial(_digests_of, layout, column), _equal_digests)
 
 
-def equal_hashes(units: Units, mirrored: bool, n_shares: int, share: int) -> np.ndarray:
-    """`EDGES` from every image to the first one with the same perceptual hashes, among those of a share; writes the first
-    ones for `near_images`."""
-    found = []
-    for positions, table in units.tables(["near", "mirror"]):
-        near = table["near"].to_numpy()
-        own = share_of(near, n_shares) == share
-        mirror = table["mirror"].to_numpy() if mirrored else np.zeros(len(near), np.uint64)
-        rows = np.empty(int(own.sum()), _FIRST_ROWS)
-        rows["near"], rows["mirror"], rows["position"] = near[own], mirror[own], positions[own]
+def equal_hashes(layout: Layout, mirrored: bool) -> Search:
+    """Finds `_FIRSTS`: every image that has the perceptual hashes of an earlier one, then the first of each hash, for
+    `near_images`. Its items are `Group`s."""
+    return Search("hashes", _HASHES, partial(_hashes_of, layout, mirrored), _equal_hashes)
+
+
+def edges_of_equal(urls: list[str]) -> np.ndarray:
+    """`EDGES` of what `equal_hashes` found."""
+    found = partition.read(urls, 0, _FIRSTS)
+    edges = np.zeros(len(found), EDGES)
+    edges["later"], edges["earlier"] = found["position"], found["earlier"]
+    return edges
+
+
+def near_images(distance: int, mirrored: bool) -> list[Search]:
+    """A search a grouping (`near.groupings`): `EDGES` among the first images of each hash. Their items are files of what
+    `equal_hashes` found."""
+    return [
+        Search(
+            f"near-{two[0]}-{two[1]}",
+            _NEAR,
+            partial(_first_hashes, distance, mirrored, two),
+            partial(_near_pairs, distance, two),
+        )
+        for two in near.groupings(distance)
+    ]
+
+
+def equal_pairs(layout: Layout, column: str) -> Search:
+    """Finds `CAPTIONS` that an earlier sample with the same image has. Its items are `Group`s."""
+    return Search(f"pairs-{column}", _PAIRS, partial(_pairs_of, layout, column), _equal_pairs)
+
+
+def _digests_of(layout: Layout, column: str, group: Group) -> tuple[np.ndarray, np.ndarray]:
+    found = [np.zeros(0, _DIGESTS)]
+    for positions, table in group.tables(layout, [column]):
+        rows = np.empty(len(positions), _DIGESTS)
+        rows["digest"] = np.frombuffer(b"".join(table[column].to_pylist()), "<u8").reshape(-1, 4)
+        rows["position"] = positions
         found.append(rows)
     rows = np.concatenate(found)
-    rows = rows[np.lexsort((rows["position"], rows["mirror"], rows["near"]))]
-    first = _changes(rows["near"]) | _changes(rows["mirror"])
-    table = pa.table({name: rows[name][first] for name in _FIRST.names}, schema=_FIRST)
-    with storage.atomic_write(units.layout.first_hashes(share)) as target:
-        pq.write_table(table, target)
-    return _edges_to_first(first, rows["position"])
+    return rows, near.mixed(rows["digest"][:, 0])
 
 
-def near_images(
-    layout: Layout, distance: int, mirrored: bool, n_shares: int, work: tuple[tuple[int, int], int]
-) -> np.ndarray:
-    """`EDGES` among the first images of each hash, by one grouping (`near.groupings`) and a share of it."""
-    two, share = work
-    tables = [storage.read_table(layout.first_hashes(number)) for number in range(n_shares)]
-    table = pa.concat_tables(tables)
-    hashes, positions = table["near"].to_numpy(), table["position"].to_numpy()
-    if mirrored:
-        hashes, positions = np.r_[hashes, table["mirror"].to_numpy()], np.r_[positions, positions]
-    return pairs_within(hashes, positions, distance, two, n_shares, share)
+def _equal_digests(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    order, first = _groups(*rows["digest"].T)
+    edges = _edges_to_first(first, rows["position"][order])
+    return edges, [len(edges)]
 
 
-def equal_pairs(units: Units, column: str, n_shares: int, share: int) -> np.ndarray:
-    """`CAPTIONS` that an earlier sample with the same image has, among the digests of a share."""
-    digests: list[bytes] = []
-    places: list[tuple[int, int]] = []
-    for positions, table in units.tables([column, "captions"]):
-        rows = zip(positions.tolist(), table[column].to_pylist(), table["captions"].to_pylist(), strict=True)
-        for position, image, captions in rows:
-            if int.from_bytes(image[:8], "big") % n_shares == share:
-                digests += [digest_of_caption(caption, image) for caption in captions]
-                places += [(position, number) for number in range(len(captions))]
-    first: dict[bytes, int] = {}
-    found = [
-        (position, number, first[digest])
-        for digest, (position, number) in zip(digests, places, strict=True)
-        if first.setdefault(digest, position) != position
-    ]
-    return np.array(found, CAPTIONS)
+def _hashes_of(layout: Layout, mirrored: bool, group: Group) -> tuple[np.ndarray, np.ndarray]:
+    found = [np.zeros(0, _HASHES)]
+    for positions, table in group.tables(layout, ["near", "mirror"]):
+        rows = np.zeros(len(positions), _HASHES)
+        rows["near"], rows["position"] = table["near"].to_numpy(), positions
+        if mirrored:
+            rows["mirror"] = table["mirror"].to_numpy()
+        found.append(rows)
+    rows = np.concatenate(found)
+    return rows, near.mixed(rows["near"])
 
 
-def _digests_of_share(units: Units, column: str, n_shares: int, share: int) -> tuple[np.ndarray, np.ndarray]:
-    digests, places = [np.zeros(0, "V32")], [np.zeros(0, np.int64)]
-    for positions, table in units.tables([column]):
-        own = np.array(table[column].to_pylist(), "V32")
-        mine = share_of(own.view(np.uint64).reshape(-1, 4)[:, 0], n_shares) == share
-        digests.append(own[mine])
-        places.append(positions[mine])
-    return np.concatenate(digests), np.concatenate(places)
+def _equal_hashes(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    order, first = _groups(rows["near"], rows["mirror"])
+    edges = _edges_to_first(first, rows["position"][order])
+    found = np.zeros(len(rows), _FIRSTS)
+    found["position"][: len(edges)], found["earlier"][: len(edges)] = edges["later"], edges["earlier"]
+    for name in ("near", "mirror", "position"):
+        found[name][len(edges) :] = rows[name][order][first]
+    return found, [len(edges), len(rows)]
 
 
-def _to_first(digests: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    words = digests.view(np.uint64).reshape(-1, 4)
-    order = np.lexsort((positions, *words.T))
-    words, positions = words[order], positions[order]
-    first = np.ones(len(words), bool)
-    first[1:] = (words[1:] != words[:-1]).any(axis=1)
-    return _edges_to_first(first, positions)
+def _first_hashes(
+    distance: int, mirrored: bool, two: tuple[int, int], url: str
+) -> tuple[np.ndarray, np.ndarray]:
+    firsts = pieces.read(url, 1, _FIRSTS)
+    rows = np.empty((1 + mirrored) * len(firsts), _NEAR)
+    for i, name in enumerate(("near", "mirror")[: 1 + mirrored]):
+        rows["hash"][i * len(firsts) : (i + 1) * len(firsts)] = firsts[name]
+    rows["position"] = np.tile(firsts["position"], 1 + mirrored)
+    return rows, near.mixed(near.keys(rows["hash"], distance, two))
+
+
+def _near_pairs(distance: int, two: tuple[int, int], rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    edges = near.unique(near.pairs_within(rows["hash"], rows["position"], distance, two))
+    return edges, [len(edges)]
+
+
+def _pairs_of(layout: Layout, column: str, group: Group) -> tuple[np.ndarray, np.ndarray]:
+    found = [np.zeros(0, _PAIRS)]
+    for positions, table in group.tables(layout, [column, "captions"]):
+        captions = table["captions"].to_pylist()
+        digests = [
+            digest_of_caption(caption, image)
+            for image, own in zip(table[column].to_pylist(), captions, strict=True)
+            for caption in own
+        ]
+        n_each = [len(own) for own in captions]
+        rows = np.empty(len(digests), _PAIRS)
+        rows["digest"] = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+        rows["position"] = np.repeat(positions, n_each)
+        rows["caption"] = np.concatenate([np.zeros(0, np.int32), *(np.arange(n) for n in n_each)])
+        found.append(rows)
+    rows = np.concatenate(found)
+    return rows, rows["digest"][:, 0]
+
+
+def _equal_pairs(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    order, first = _groups(*rows["digest"].T)
+    rows = rows[order]
+    earlier = rows["position"][np.flatnonzero(first)][np.cumsum(first) - 1]
+    again = rows["position"] != earlier  # one sample may have a caption twice
+    found = np.empty(int(again.sum()), CAPTIONS)
+    found["later"], found["caption"] = rows["position"][again], rows["caption"][again]
+    found["earlier"] = earlier[again]
+    return found, [len(found)]
+
+
+def _groups(*words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order that brings equal rows together, in plan order within each group, and where groups begin in it."""
+    order = np.lexsort(words)  # stable
+    first = np.zeros(len(order), bool)
+    first[:1] = True
+    for word in words:
+        values = word[order]
+        first[1:] |= values[1:] != values[:-1]
+    return order, first
 
 
 def _edges_to_first(first: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -134,12 +201,6 @@ def _edges_to_first(first: np.ndarray, positions: np.ndarray) -> np.ndarray:
     edges["later"] = positions[~first]
     edges["earlier"] = positions[np.flatnonzero(first)][np.cumsum(first)[~first] - 1]
     return edges
-
-
-def _changes(values: np.ndarray) -> np.ndarray:
-    found = np.ones(len(values), bool)
-    found[1:] = values[1:] != values[:-1]
-    return found
 
 
 def facts_of(layout: Layout, work: tuple[int, np.ndarray]) -> pa.Table:

@@ -1,8 +1,8 @@
 """Which 64-bit hashes lie within a distance of each other, and who stays. Pure; exact for every distance allowed.
 
 Two hashes that differ in at most d bits agree in at least two of d + 2 bands of bits, for d bits spoil at most d bands.
-So every pair that is near meets where hashes are grouped by two bands; there is a grouping for every two bands, each of
-them is a task of its own, and can be cut into shares by the bands' value.
+So every pair that is near meets where hashes are grouped by two bands; there is a grouping for every two bands. Each of
+them is a search of its own, cut into shares by the bands' value, and finds the pairs that no grouping before it found.
 """
 
 from __future__ import annotations
@@ -32,22 +32,20 @@ def keys(hashes: np.ndarray, distance: int, two: tuple[int, int]) -> np.ndarray:
     return hashes & np.uint64(mask)
 
 
-def share_of(values: np.ndarray, n_shares: int) -> np.ndarray:
-    """The share, 0 to n_shares - 1, of every uint64: its bits are mixed first."""
-    mixed = values * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(33)) % np.uint64(n_shares)
+def mixed(values: np.ndarray) -> np.ndarray:
+    """uint64 whose low bits depend on all bits of uint64 values: equal values stay equal."""
+    return (values * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)
 
 
 def pairs_within(
-    hashes: np.ndarray, positions: np.ndarray, distance: int, two: tuple[int, int], n_shares: int, share: int
+    hashes: np.ndarray, positions: np.ndarray, distance: int, two: tuple[int, int]
 ) -> np.ndarray:
-    """`EDGES` among the hashes of a grouping's share. hashes: uint64 [N]; positions: int64 [N], whose hash each is.
+    """`EDGES` among hashes that agree in two bands, and not in two that come before. hashes: uint64 [N]; positions: int64
+    [N], whose hash each is.
 
     A position may have several hashes (a mirror image's besides): it is near another if any two of them are.
     """
     key = keys(hashes, distance, two)
-    own = share_of(key, n_shares) == share
-    hashes, positions, key = hashes[own], positions[own], key[own]
     order = np.argsort(key, kind="stable")
     hashes, positions, key = hashes[order], positions[order], key[order]
     starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.zeros(0, int)
@@ -56,23 +54,35 @@ def pairs_within(
     found = [
         edges
         for start, end in zip(starts[many].tolist(), ends[many].tolist(), strict=True)
-        for edges in _in_group(hashes[start:end], positions[start:end], distance)
+        for edges in _in_group(hashes[start:end], positions[start:end], distance, two)
     ]
     return np.concatenate(found) if found else np.zeros(0, EDGES)
 
 
-def _in_group(hashes: np.ndarray, positions: np.ndarray, distance: int) -> Iterator[np.ndarray]:
+def _in_group(
+    hashes: np.ndarray, positions: np.ndarray, distance: int, two: tuple[int, int]
+) -> Iterator[np.ndarray]:
     rows = max(1, AT_ONCE // len(hashes))
     for start in range(0, len(hashes), rows):
         apart = distances(hashes[start : start + rows, None], hashes[None, start:])
         a, b = np.nonzero(apart <= distance)
-        different = positions[start + a] != positions[start + b]  # a picture that is its own mirror image
-        a, b = a[different], b[different]
+        new = positions[start + a] != positions[start + b]  # not a picture that is its own mirror image
+        new &= ~_met_before(hashes[start + a] ^ hashes[start + b], distance, two)
+        a, b = a[new], b[new]
         edges = np.empty(len(a), EDGES)
         edges["later"] = np.maximum(positions[start + a], positions[start + b])
         edges["earlier"] = np.minimum(positions[start + a], positions[start + b])
         edges["distance"] = apart[a, b]
         yield unique(edges)
+
+
+def _met_before(differing: np.ndarray, distance: int, two: tuple[int, int]) -> np.ndarray:
+    """Whether hashes agree in two bands of an earlier grouping, where their pair was found. differing: uint64 [N], their
+    differing bits."""
+    found = np.zeros(len(differing), bool)
+    for other in itertools.takewhile(lambda one: one != two, groupings(distance)):
+        found |= keys(differing, distance, other) == 0
+    return found
 
 
 def unique(edges: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class SourceSettings:
             .jsonl (kind: folder, may be left out); for other kinds the same as `urls`
         urls: file or folder, or a list of them; glob patterns are expanded (kinds: webdataset,
             parquet, hf_disk, tsv, text)
-        columns: names of columns, where they are not the usual ones
+        columns: Names of columns, where they are not the usual ones
         extra: columns or JSON keys that travel into each sample's JSON, as `extra` (kinds: webdataset, parquet, hf_disk,
             folder)
         limit: use the first so many samples; 0: all

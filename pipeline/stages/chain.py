@@ -54,13 +54,15 @@ class Job:
 @dataclass(frozen=True)
 class Payload:
     """One part on its way: a table that meets the last stage's `writes`, the reject rows so far, and the seconds spent in
-    each stage. error: why the part failed; then the stages that follow leave it alone."""
+    each stage. error: why the part failed; then the stages that follow leave it alone. advice: what to do about it, where
+    the same command alone would fail again (an exception's own `advice`)."""
 
     part: Part
     table: pa.Table
     rejects: Rejects
     seconds: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    advice: str = ""
 
     @staticmethod
     def start(part: Part) -> Payload:
@@ -121,7 +123,8 @@ def advance(stage: Stage, payload: Payload) -> Payload:
     except Exception as e:  # noqa: BLE001 - a part's failure is reported, retried by the next run, and never committed
         note(e, f"stage {stage.name}, part {payload.part.name}")
         log.error("%s", "".join(traceback.format_exception(e)).rstrip())
-        return replace(payload, table=payload.table.slice(0, 0), error=in_one_line(e))
+        advice = getattr(e, "advice", "")
+        return replace(payload, table=payload.table.slice(0, 0), error=in_one_line(e), advice=advice)
     spent = time.perf_counter() - started - payload.seconds.pop(WAITED, 0.0)
     return replace(payload, table=table, seconds={**payload.seconds, stage.name: spent})
 

@@ -18,11 +18,22 @@ from pipeline.dataset.plan import part_rows
 from pipeline.dataset.sample import SIDE_MEMBERS
 from pipeline.dataset.shards import joined, read_shard
 from pipeline.mentions import concept_phrases, concept_spans
+from pipeline.progress import Incomplete
 from pipeline.stages.chain import Job, Payload
 
 
-class DamagedShard(RuntimeError):
-    """A shard of the dataset that is relabelled is not what its manifest row says."""
+class DamagedShard(Incomplete):
+    """A shard of the dataset that is read is not what its manifest row says."""
+
+
+def damaged(dataset: Layout, what: str) -> DamagedShard:
+    """The error, with what to do: the dataset that is read is mended by its own command, not by the one that reads it."""
+    error = DamagedShard(what)
+    error.advice = (
+        f"`regionpairs verify {dataset.url} --repair` and the command that made that dataset mend it; after them the "
+        "same command goes on"
+    )
+    return error
 
 
 def stored_part(dataset: Layout, part: str, with_bytes: bool = True) -> tuple[dict[str, Any], bytes]:
@@ -32,12 +43,12 @@ def stored_part(dataset: Layout, part: str, with_bytes: bool = True) -> tuple[di
     """
     row = manifest.read_row(dataset, part)
     if row is None:
-        raise DamagedShard(f"part {part} of {dataset.url} has no manifest row: build it first")
+        raise damaged(dataset, f"part {part} of {dataset.url} has no manifest row")
     if not row["shard"] or not with_bytes:
         return row, b""
     data = storage.read_bytes(dataset.shard(part))
     if hashlib.sha256(data).hexdigest() != row["sha256"]:
-        raise DamagedShard(f"{row['shard']} is damaged: complete the dataset first (the build repairs it)")
+        raise damaged(dataset, f"{row['shard']} is damaged: its sha256 is not the manifest's")
     return row, data
 
 
@@ -106,7 +117,7 @@ def _labels(dataset: Layout, row: dict[str, Any]) -> Iterator[tuple[str, dict[st
     """
     data = storage.read_bytes(dataset.index(row["part"]))
     if hashlib.sha256(data).hexdigest() != row["index_sha256"]:
-        raise DamagedShard(f"the index of {row['shard']} is damaged: complete the dataset first")
+        raise damaged(dataset, f"the index of {row['shard']} is damaged: its sha256 is not the manifest's")
     try:
         for key, members in read_labels(
             dataset.shard(row["part"]), pq.ParquetFile(pa.BufferReader(data)).read()
@@ -115,7 +126,7 @@ def _labels(dataset: Layout, row: dict[str, Any]) -> Iterator[tuple[str, dict[st
                 raise ValueError(f"sample {key} is another one")
             yield key, members
     except (storage.ShortRead, ValueError, KeyError, TypeError) as e:
-        raise DamagedShard(f"{row['shard']} is damaged: {str(e)[:200]}") from e
+        raise damaged(dataset, f"{row['shard']} is damaged: {str(e)[:200]}") from e
 
 
 class ReadLabels(ReadShard):

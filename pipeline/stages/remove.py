@@ -14,7 +14,7 @@ from pipeline.dataset import blocks, records, shards
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.sample import Sample, stored_row
 from pipeline.stages.chain import Job, Payload
-from pipeline.stages.read_shard import DamagedShard, stored_part
+from pipeline.stages.read_shard import damaged, stored_part
 
 REMOVED = "removed"
 
@@ -57,7 +57,7 @@ class Remove:
         row, _ = stored_part(self._from, payload.part.name, with_bytes=False)
         payload.rejects.rows.extend(row["rejects"])
         if why := self._damage(row):
-            raise DamagedShard(f"{row['shard']}: {why}; complete the dataset first (the build repairs it)")
+            raise damaged(self._from, f"{row['shard']} is damaged: {why}")
         return shards.carry(self._from, self._job.layout, row, self._job.identity, seconds)
 
     def _damage(self, row: dict[str, Any]) -> str:

@@ -100,3 +100,17 @@ def test_a_config_that_is_nowhere_is_answered_with_those_that_there_are(capsys):
     assert "'nope' is no file" in error
     assert "photos" in error
     assert error.count("\n") == 1
+
+
+def test_the_help_begins_with_what_the_job_does_and_names_its_own_configurations(capsys):
+    with pytest.raises(SystemExit):
+        build_pairs.main(["--help"])
+    said = capsys.readouterr().out
+    head = said.splitlines()
+    assert head[0].endswith("[--config NAME_OR_FILE] [--KEY VALUE ...]")  # not 40 lines of keys
+    assert head[2].startswith("Captioned images in")
+    assert "    python jobs/build_pairs.py --config photos --runtime local --out /data/photos ..." in head
+    assert "comes with the project: demo, photos, regionclip --print_config" in " ".join(said.split())
+    assert "train_tiny" not in said
+    titles = [line for line in head if line.endswith(":") and not line.startswith(" ") and line != "options:"]
+    assert all(title[0].isupper() for title in titles), titles

@@ -31,3 +31,11 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert refine_labels.main([dataset, "--runtime", "local", "--out", out, "--align.policy", "pool"]) == 2
     assert "jobs/relabel.py does pool" in capsys.readouterr().err
     assert refine_labels.main([str(tmp_path / "nowhere"), "--out", out]) == 2
+    shard = sorted((tmp_path / "first" / "shards").glob("*.tar"))[0]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert refine_labels.main([dataset, "--runtime", "local", "--out", str(tmp_path / "third")]) == 1
+    said = capsys.readouterr().err
+    assert "is damaged" in said
+    assert f"`regionpairs verify {dataset} --repair` and the command that made that dataset mend it" in said

@@ -14,7 +14,7 @@ from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
 from pipeline.dataset import shards
 from pipeline.dataset.npz import read_npz
-from pipeline.dataset.verify import verify
+from pipeline.dataset.verify import repair, verify
 from pipeline.relabel import NotRelabelable, relabel
 from pipeline.run_local import LocalRunner
 from tests.pipeline import worlds
@@ -170,8 +170,15 @@ def test_a_damaged_shard_of_the_dataset_is_not_relabelled(built, tmp_path):
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(Incomplete, match="damaged"):
+    with pytest.raises(Incomplete, match="damaged") as e:
         relabel(built.out, changed(built, tmp_path / "second"), LocalRunner())
+    said = str(e.value)
+    assert f"`regionpairs verify {built.out} --repair` and the command that made that dataset mend it" in said
+    assert "committed; the same command goes on" not in said  # it would fail again
+    assert repair(built.out)
+    build(built, LocalRunner())
+    relabel(built.out, changed(built, tmp_path / "second"), LocalRunner())  # as the line says
+    assert list(verify(str(tmp_path / "second"))) == []
     shard.unlink()
     sorted(Path(built.out, "manifest").glob("*.json"))[0].unlink()
     with pytest.raises(NotRelabelable, match="not complete"):

@@ -6,13 +6,12 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import storage
-from pipeline import pieces, repeated_keys, sources
+from pipeline import repeated_keys, sources
 from pipeline.build import build
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.verify import verify
@@ -96,12 +95,6 @@ def test_the_first_in_plan_order_stays_for_any_task_size_and_order(
     assert {unit: rows.tolist() for unit, rows in found} == slow_twin(units)
 
 
-def test_groups_hold_every_unit_once_and_no_more_rows_than_a_task_has(monkeypatch):
-    monkeypatch.setattr(repeated_keys, "KEYS_A_TASK", 10)
-    groups = repeated_keys.groups_of([4, 6, 1, 0, 25, 3, 3])
-    assert groups == [range(0, 2), range(2, 4), range(4, 5), range(5, 7)]
-
-
 def test_what_other_indices_left_is_not_taken_for_ours(tmp_path):
     """A unit that was indexed anew between two tries has other rows."""
     layout = Layout(str(tmp_path))
@@ -109,20 +102,6 @@ def test_what_other_indices_left_is_not_taken_for_ours(tmp_path):
     assert len(list(repeated_keys.rows_to_mark(layout, [2, 2], ["1", "2"], map))) == 1
     indexed(layout, [[("a", ""), ("b", "")], [("c", ""), ("d", "")]])
     assert not list(repeated_keys.rows_to_mark(layout, [2, 2], ["1", "3"], map))
-
-
-def test_pieces_come_back_as_they_were_cut(tmp_path):
-    values = np.arange(10, dtype="<i8")
-    cut, ends = pieces.cut(values, values % 3, 5)
-    pieces.write(str(tmp_path / "x"), cut, ends)
-    assert [pieces.read(str(tmp_path / "x"), i, values.dtype).tolist() for i in range(5)] == [
-        [0, 3, 6, 9],
-        [1, 4, 7],
-        [2, 5, 8],
-        [],
-        [],
-    ]
-    assert storage.size(str(tmp_path / "x")) == pieces.head_bytes(5) + values.nbytes
 
 
 @pytest.fixture

@@ -101,6 +101,23 @@ def test_relabelling_on_ray_gives_the_bytes_of_the_plain_runner(reference, ray_i
 
 
 @pytest.mark.ray
+def test_what_a_task_cannot_read_is_said_as_without_ray(ray_instance):
+    from jobs.on_ray.build import RayRunner
+
+    with pytest.raises(Incomplete) as e:
+        list(RayRunner().map(_meets_a_damaged_shard, [1]))
+    assert str(e.value) == "a shard is damaged"  # Ray's own error has a traceback for a message
+    assert "verify" in e.value.advice
+
+
+def _meets_a_damaged_shard(item: int) -> None:
+    from pipeline.dataset.layout import Layout
+    from pipeline.stages.read_shard import damaged
+
+    raise damaged(Layout("/somewhere"), "a shard is damaged")
+
+
+@pytest.mark.ray
 @pytest.mark.long
 def test_a_part_that_fails_on_ray_is_named_and_the_others_are_committed(reference, ray_instance):
     from jobs.on_ray.build import RayRunner

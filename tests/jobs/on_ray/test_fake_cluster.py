@@ -26,7 +26,7 @@ def test_its_node_types_are_those_of_the_cluster_file():
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long
-def test_gpu_nodes_rise_from_zero_and_go_and_a_lost_one_changes_no_byte(tmp_path):
+def test_gpu_nodes_rise_from_zero_and_go_and_lost_ones_change_no_byte_and_no_weight(tmp_path):
     command = [sys.executable, "-m", "benchmarks.fake_cluster", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -34,12 +34,17 @@ def test_gpu_nodes_rise_from_zero_and_go_and_a_lost_one_changes_no_byte(tmp_path
     before, most, after = found["gpu_nodes"]
     assert (before, after) == (0, 0)
     assert most > 0
-    assert found["same_bytes"]
+    built = found["built"]
+    assert built["same_bytes"], built["differ"]
+    assert 0 < built["parts_then"] < built["parts"]
     assert found["relabelled_same_bytes"]
-    assert found["actors_on_head"] == 0
+    assert found["studied_same"]
+    trained = found["trained"]
+    assert trained["same_weights"]
+    assert trained["same_losses"]
+    assert 5 <= trained["least_after"] <= trained["step_then"] < trained["steps"]  # not from the beginning
+    assert set(found["actors_on_head"]) <= {"TrainController"}  # Ray's own, of no CPU; none of ours
     assert found["nodes"]["head"] == 1
-    assert found["killed"]["same_bytes"]
-    assert found["killed"]["parts_then"] < found["killed"]["parts"]
     assert found["refused"]["code"] == 1
     assert "4 GPU a worker, and no node has that much" in found["refused"]["said"][0]
     assert (tmp_path / "fake_cluster.csv").read_text().startswith("s,head,cpu_worker,gpu_worker\n")
