@@ -78,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     result: dict[str, Any] = {"quick": options.quick, "load_average": round(os.getloadavg()[0], 1), "s": {}}
     steps: list[Callable[[Run], dict[str, Any]]] = [built, relabelled, studied, trained, refused, idle]
-    n, n_steps = (32, 30) if options.quick else (640, 300)
+    n, n_steps = (64, 30) if options.quick else (640, 300)
     with tempfile.TemporaryDirectory(prefix="fake-cluster-") as name:
         started = time.monotonic()
         alone(Path(name), n, n_steps)
@@ -120,8 +120,8 @@ def built(run: Run) -> dict[str, Any]:
     job = run.submit(jobs.build(out, run.n, "ray"), "build")
 
     def to_kill() -> list[dict[str, Any]]:
-        there = len(list(out.glob("manifest/*.json"))) > 1
-        return run.watch.nodes_of("_Actor", "gpu_worker") if there else []
+        there = list(out.glob("manifest/*.json"))
+        return run.watch.nodes_of("Annotate", "gpu_worker") if there else []
 
     node = killed_once(run, job, to_kill)
     parts_then = len(list(out.glob("manifest/*.json")))

@@ -6,6 +6,7 @@ Run as a program it is one of them: `python -m benchmarks.fake_jobs NAME ARGUMEN
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,8 @@ class Submitted:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+        atexit.register(self._process.kill)  # it does not outlive a script that is told to stop
 
     def ended(self) -> bool:
         return self._process.poll() is not None

@@ -107,7 +107,7 @@ class Watch:
             axes.annotate(mark, (s, axes.get_ylim()[1]), rotation=30, fontsize=7)
         axes.set_xlabel("s")
         axes.set_ylabel("nodes")
-        axes.legend(loc="center right", fontsize=8)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
         figure.savefig(folder / "fake_cluster.png", dpi=100, bbox_inches="tight")
 
 

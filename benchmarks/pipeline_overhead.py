@@ -140,7 +140,8 @@ class _Clock:
 
     def __init__(self, runner: Runner):
         self._runner = runner
-        self.map, self.call, self.stages = runner.map, runner.call, runner.stages
+        self.map, self.call = runner.map, runner.call
+        self.stages, self.stored_bytes = runner.stages, runner.stored_bytes
         self.started, self.ended, self.n_images = float("inf"), 0.0, 0
 
     def run(self, stages: Sequence[Any], job: Job, parts: Parts) -> Iterator[Payload]:

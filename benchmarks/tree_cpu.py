@@ -25,43 +25,50 @@ _RAY = {
 
 
 class TreeCpu:
-    """Looks at this process and its children's children. What a process spent between the last look and its end is lost."""
+    """Looks at this process and its children's children. What a process spent between the last look and its end is lost.
+
+    running: how many of them the last look saw, without this process; zombies count.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[int, float] = {}
-        self._kinds: dict[int, str] = {}
+        self.running = 0
+        self._seen: dict[tuple[int, int], float] = {}
+        self._kinds: dict[tuple[int, int], str] = {}
 
     def seconds(self) -> Counter[str]:
         """CPU seconds so far by kind, of processes that still run and of those that ended."""
-        parents, spent = {}, {}
+        parents, starts, spent = {}, {}, {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = path.read_text().rpartition(")")[2].split()
             except OSError:
                 continue  # it ended
             pid = int(path.parent.name)
-            parents[pid], spent[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICK
-        own = {os.getpid()}
+            parents[pid], starts[pid] = int(fields[1]), int(fields[19])
+            spent[pid] = (int(fields[11]) + int(fields[12])) / _TICK
+        own, self.running = {os.getpid()}, -1
         while own:
-            self._seen |= {pid: spent[pid] for pid in own}
+            self.running += len(own)
+            self._seen |= {(pid, starts[pid]): spent[pid] for pid in own}
             own = {pid for pid, parent in parents.items() if parent in own}
         by_kind: Counter[str] = Counter()
-        for pid, seconds in self._seen.items():
-            by_kind[self._kind(pid)] += seconds
+        for process, seconds in self._seen.items():
+            by_kind[self._kind(process)] += seconds
         return by_kind
 
-    def _kind(self, pid: int) -> str:
+    def _kind(self, process: tuple[int, int]) -> str:
         """By the command line, read anew while it may still change: a worker of Ray gets its name from its first task."""
-        if self._kinds.get(pid, "idle_workers") == "idle_workers":
-            self._kinds.setdefault(pid, "others")
+        pid, _ = process
+        if self._kinds.get(process, "idle_workers") == "idle_workers":
+            self._kinds.setdefault(process, "others")
             try:
                 command = (
                     Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 )
             except OSError:
-                return self._kinds[pid]
-            self._kinds[pid] = kind_of(command)
-        return "driver" if pid == os.getpid() else self._kinds[pid]
+                return self._kinds[process]
+            self._kinds[process] = kind_of(command)
+        return "driver" if pid == os.getpid() else self._kinds[process]
 
 
 def kind_of(command: str) -> str:

@@ -18,9 +18,7 @@ from jobs.printable import printable
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     add_arguments(parser)
     return run(**vars(parser.parse_args(argv)))
 
@@ -31,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "students",
         nargs="+",
         metavar="STUDENT",
-        help="weights file, or folder of a training run (path or URL)",
+        help="two or more: weights file, or folder of a training run (path or URL)",
     )
     parser.add_argument("--out", required=True, help="file to write (path or URL)")
 
@@ -39,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_to(commands: Any) -> None:
     """The command `average`, as a parser of `commands` (argparse's subparsers)."""
     command = commands.add_parser("average", help="one student from several: the mean of their weights")
-    command.set_defaults(run=run)
+    command.set_defaults(run=program.as_command("regionpairs average", run))
     add_arguments(command)
 
 
@@ -51,8 +49,12 @@ def run(students: list[str], out: str) -> int:
         import storage
         from training.averaging import average
 
-        files = [_file(storage.absolute(student)) for student in students]
-        storage.write_bytes(storage.absolute(out), save(average(files)))
+        files, target = [_file(storage.absolute(student)) for student in students], storage.absolute(out)
+        if target in files:
+            raise ValueError(f"out: {out} is one of the students")
+        if not out or out.endswith("/") or storage.is_folder(target):
+            raise ValueError(f"out: '{out}' is a folder; name a file")
+        storage.write_bytes(target, save(average(files)))
     except Exception as e:  # noqa: BLE001 - `failure` raises what it does not know
         return failure("average_students.py", e)
     print(printable(f"{out}: the mean of {len(files)} students"))
@@ -60,10 +62,17 @@ def run(students: list[str], out: str) -> int:
 
 
 def _file(student: str) -> str:
-    """The weights of a run's folder; a file is itself."""
+    """The weights of a run's folder; a file is itself. Raises ValueError for a folder without them."""
     import storage
 
-    return f"{student.rstrip('/')}/student.safetensors" if storage.is_folder(student) else student
+    if not storage.is_folder(student):
+        return student
+    file = f"{student.rstrip('/')}/student.safetensors"
+    if not storage.exists(file):
+        raise ValueError(
+            f"{student}: no run of a student, or one that has not ended (it has no student.safetensors)"
+        )
+    return file
 
 
 if __name__ == "__main__":

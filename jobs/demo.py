@@ -29,6 +29,8 @@ def main() -> int:
     parser.add_argument("--out", default="runs/demo", help="folder of the dataset (default: %(default)s)")
     parser.add_argument("--config", default="demo", help="settings (default: %(default)s)")
     arguments, overrides = parser.parse_known_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that Ray ends with it
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
     out = Path(arguments.out).resolve()
     # A checkout travels with the job; an installed project is there already.

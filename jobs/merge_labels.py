@@ -17,9 +17,7 @@ from jobs import program
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     add_arguments(parser)
     return run(**vars(parser.parse_args(argv)))
 
@@ -44,7 +42,7 @@ def add_to(commands: Any) -> None:
     command = commands.add_parser(
         "merge", help="keeps the pairs that labelled datasets of the same images agree on"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=program.as_command("regionpairs merge", run))
     add_arguments(command)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 _command: str | None = None
 
@@ -11,6 +13,23 @@ _command: str | None = None
 def name(script: str) -> str | None:
     """What to call the program whose script is `script`. For "": the command, or None, for which argparse takes argv[0]."""
     return _command or script or None
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A job's own parser: its help is the docstring of its script, line by line."""
+    return argparse.ArgumentParser(
+        prog=name(""), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def as_command(command: str, run: Callable[..., int]) -> Callable[..., int]:
+    """A job's `run`, whose messages say the command that it runs as."""
+
+    def named(**arguments: Any) -> int:
+        with called(command):
+            return run(**arguments)
+
+    return named
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ writes labels alone: the images stay in DATASET.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from jobs import program
@@ -27,9 +26,7 @@ DEFAULTS = ("--align.policy", "corpus", "--align.score", "objectness", "--align.
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(
-        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    first = program.parser(__doc__)
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--labels-only", action="store_true", help=LABELS_ONLY)
     own, rest = first.parse_known_args(argv)

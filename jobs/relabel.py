@@ -11,7 +11,6 @@ codes as of build_pairs.py.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from typing import Any
 
@@ -30,9 +29,7 @@ LABELS_ONLY = "write no images: they stay where they are, and readers join them 
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = argparse.ArgumentParser(
-        prog=program.name(""), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    first = program.parser(__doc__)
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--pool", help="folder of another concept pool (default: the dataset's own)")
     first.add_argument("--labels-only", action="store_true", help=LABELS_ONLY)

@@ -8,7 +8,7 @@ from typing import Any
 import storage
 from pipeline import generation
 from pipeline.dataset import Dataset
-from pipeline.dataset.finish import missing_parts
+from pipeline.dataset.finish import incompleteness
 from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.dataset.plan import Plan
 from pipeline.fingerprint import code_hash
@@ -80,5 +80,5 @@ def _check_same(first: Dataset, rest: Sequence[Dataset], runner: Runner) -> None
             raise NotMergeable(f"{other.url} has another concept pool than {first.url}")
         if [part.name for part in plan.parts] != names:
             raise NotMergeable(f"{other.url} has other images or another samples_per_shard than {first.url}")
-        if missing := missing_parts(plan, runner.map):
-            raise NotMergeable(f"{other.url} is not complete: {missing} of {len(names)} parts are missing")
+        if wrong := incompleteness(plan, runner.map):
+            raise NotMergeable(f"{other.url} is {wrong}")

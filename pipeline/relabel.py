@@ -20,7 +20,7 @@ from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
 from pipeline import fingerprint, generation, teachers
 from pipeline.dataset import Dataset, check_format, claim, concepts, images
-from pipeline.dataset.finish import missing_parts
+from pipeline.dataset.finish import incompleteness
 from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
 from pipeline.dataset.plan import Parts, Plan
 from pipeline.runner import Runner, embed
@@ -153,11 +153,8 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
             "the dataset stores no region embeddings: build with align.region_embeddings fp16 or int8"
         )
     plan = Plan.read(source)
-    if missing := missing_parts(plan, runner.map):
-        raise NotRelabelable(
-            f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing; the command that made it "
-            "makes them"
-        )
+    if wrong := incompleteness(plan, runner.map):
+        raise NotRelabelable(f"the dataset is {wrong}")
     known = completed(was, dataclasses.asdict(BuildSettings(out=settings.out)))
     changes = claim.differences(known, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:

@@ -13,7 +13,7 @@ import storage
 from pipeline import generation
 from pipeline.block_list import BlockList
 from pipeline.dataset import Dataset, check_format
-from pipeline.dataset.finish import missing_parts
+from pipeline.dataset.finish import incompleteness
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.plan import Part, Plan, as_index, part_rows
 from pipeline.dataset.records import INDEX
@@ -39,8 +39,8 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
             f"{source.url} holds labels alone: remove from {opened.images.url}, where its images are, and label that anew"
         )
     plan = Plan.read(source)
-    if missing := missing_parts(plan, runner.map):
-        raise ValueError(f"the dataset is not complete: {missing} of {len(plan.parts)} parts are missing")
+    if wrong := incompleteness(plan, runner.map):
+        raise ValueError(f"{source.url} is {wrong}")
     found = runner.map(partial(matches, source, listed, listed.has_images), list(plan.parts))
     by_part = {part.name: own for part, own in zip(plan.parts, found, strict=True) if own}
     made_with = check_format(source)

@@ -57,6 +57,7 @@ def mark(
         marked = _units_of(layout)
         for record in run(partial(_mark_duplicates, settings, layout), marked, slow=True):
             changed[record.unit] = record
+    partition.clear(layout)  # also what a run left that was cut short once its table was there
     return list(changed.values())
 
 
@@ -90,7 +91,6 @@ def _count(
         table = frequent_captions(layout, n_rows, index_sha256, most, run)
         with storage.atomic_write(layout.frequent) as target:
             pq.write_table(table, target)
-        partition.clear(layout)
         log.info("captions of more than %d samples: %d", most, table.num_rows)
     return storage.sha256(layout.frequent)
 

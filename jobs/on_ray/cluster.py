@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import time
 from typing import Any
 
 import ray
+from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import fingerprint
+
+log = logging.getLogger("regionpairs")
 
 #: Seconds in which every node of a cluster must say what it has installed.
 ANSWER_S = 120
@@ -49,7 +53,11 @@ def most_resources() -> dict[str, float]:
 
 
 def check_versions() -> None:
-    """Asks every node of the cluster for its `versions`. Raises ValueError naming each node and what differs on it."""
+    """Asks every node of the cluster for its `versions`. Raises ValueError naming each node and what differs on it.
+
+    A node that goes meanwhile, as an autoscaler takes away what is idle, is left out: workers look for themselves anyway
+    (`check_here`).
+    """
     task = ray.remote(num_cpus=0, max_retries=0)(versions)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     answers = [
@@ -58,7 +66,13 @@ def check_versions() -> None:
     ]
     ours = versions()
     lines = []
-    for node, theirs in zip(nodes, ray.get(answers, timeout=ANSWER_S), strict=True):
+    deadline = time.monotonic() + ANSWER_S
+    for node, answer in zip(nodes, answers, strict=True):
+        try:
+            theirs = ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
+        except (TaskUnschedulableError, NodeDiedError, WorkerCrashedError) as e:
+            log.info("node %s went while it was asked for its versions: %s", node["NodeID"], e)
+            continue
         lines += [f"node {node['NodeManagerAddress']}: {line}" for line in differences(theirs, ours)]
     if lines:
         raise ValueError("; ".join(lines))

@@ -25,7 +25,7 @@ from pipeline.dataset.plan import Parts, Plan
 from pipeline.progress import Incomplete, check_budgets
 from pipeline.settings import BuildSettings
 
-__all__ = ["Incomplete", "finish", "missing_parts", "parts_to_do", "write_summary"]
+__all__ = ["Incomplete", "finish", "incompleteness", "parts_to_do", "write_summary"]
 
 log = logging.getLogger("regionpairs")
 
@@ -56,11 +56,15 @@ def parts_to_do(settings: BuildSettings, plan: Plan, identity: dict[str, str], r
     return plan.parts.take(np.flatnonzero(todo))
 
 
-def missing_parts(plan: Plan, run: Map) -> int:
-    """How many parts of the plan have no manifest row."""
-    return sum(
+def incompleteness(plan: Plan, run: Map) -> str:
+    """What to say of a dataset of which parts have no manifest row; "" where all have one."""
+    missing = sum(
         there.count(False) for _, there in run(partial(blocks.with_row, plan.layout), blocks.of(plan.parts))
     )
+    if not missing:
+        return ""
+    n = len(plan.parts)
+    return f"not complete: {missing} of {n} parts are missing; the command that made it makes them"
 
 
 def finish(

@@ -77,7 +77,6 @@ def find(
         found = search.units(compare.equal_pairs(layout, _COLUMNS[wanted.pairs]), edges["later"])
         captions = partition.read(found, 0, CAPTIONS)
     _write(layout, starts, edges, captions, run, wanted.images == "near")
-    partition.clear(layout)
     n = len(edges) + len(captions)
     log.info("duplicates: %d of %d images, %d captions", len(edges), sum(n_images), len(captions))
     return n

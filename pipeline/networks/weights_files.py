@@ -58,15 +58,32 @@ def parse(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict[str, st
         except Exception as error:  # a damaged file, or one that holds code: torch raises what it likes
             raise ValueError(f"{name}: not a weights file ({type(error).__name__})") from error
         state = state.get("model", state) if isinstance(state, dict) else state
-        if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        if not isinstance(state, dict) or not all(
+            isinstance(k, str) and _is_plain(v) for k, v in state.items()
+        ):
             raise ValueError(f"{name}: not a state dict of tensors")
         return state, {}
     try:
         tensors = load_safetensors(data)
         (length,) = struct.unpack("<Q", data[:8])
         return tensors, json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, struct.error, ValueError) as error:
+    except (
+        SafetensorError,
+        struct.error,
+        ValueError,
+        KeyError,
+    ) as error:  # KeyError: a dtype that torch lacks
         raise ValueError(f"{name}: not a weights file ({error})") from error
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor that holds its values: not sparse, not without data, not quantised."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
 
 
 def serialise(module: torch.nn.Module, metadata: dict[str, str], dtype: torch.dtype) -> bytes:

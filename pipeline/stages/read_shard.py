@@ -39,17 +39,25 @@ def damaged(dataset: Layout, what: str) -> DamagedShard:
 def stored_part(dataset: Layout, part: str, with_bytes: bool = True) -> tuple[dict[str, Any], bytes]:
     """The manifest row of a part that is there, and its shard's bytes (none where it has no sample).
 
-    Raises DamagedShard where there is no row, and for bytes that are not those that were committed.
+    Raises DamagedShard where there is no row or no shard, and for bytes that are not those that were committed.
     """
     row = manifest.read_row(dataset, part)
     if row is None:
         raise damaged(dataset, f"part {part} of {dataset.url} has no manifest row")
     if not row["shard"] or not with_bytes:
         return row, b""
-    data = storage.read_bytes(dataset.shard(part))
+    data = _committed(dataset, dataset.shard(part))
     if hashlib.sha256(data).hexdigest() != row["sha256"]:
         raise damaged(dataset, f"{row['shard']} is damaged: its sha256 is not the manifest's")
     return row, data
+
+
+def _committed(dataset: Layout, url: str) -> bytes:
+    """The bytes of a file that a manifest row names. Raises DamagedShard where it is gone."""
+    try:
+        return storage.read_bytes(url)
+    except FileNotFoundError as e:
+        raise damaged(dataset, f"{url} is gone") from e
 
 
 class ReadShard:
@@ -115,7 +123,7 @@ def _labels(dataset: Layout, row: dict[str, Any]) -> Iterator[tuple[str, dict[st
     A shard's sha256 needs all of it, so it is not compared: the index has one of its own, a .npz has checksums, a .json
     the key.
     """
-    data = storage.read_bytes(dataset.index(row["part"]))
+    data = _committed(dataset, dataset.index(row["part"]))
     if hashlib.sha256(data).hexdigest() != row["index_sha256"]:
         raise damaged(dataset, f"the index of {row['shard']} is damaged: its sha256 is not the manifest's")
     try:
@@ -125,7 +133,7 @@ def _labels(dataset: Layout, row: dict[str, Any]) -> Iterator[tuple[str, dict[st
             if json.loads(members["json"])["key"] != key:
                 raise ValueError(f"sample {key} is another one")
             yield key, members
-    except (storage.ShortRead, ValueError, KeyError, TypeError) as e:
+    except (FileNotFoundError, storage.ShortRead, ValueError, KeyError, TypeError) as e:
         raise damaged(dataset, f"{row['shard']} is damaged: {str(e)[:200]}") from e
 
 

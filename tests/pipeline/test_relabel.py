@@ -165,12 +165,17 @@ def test_a_dataset_from_before_a_setting_is_relabelled_as_if_that_had_its_defaul
         relabel(built.out, changed(built, tmp_path / "third"), LocalRunner())
 
 
-def test_a_damaged_shard_of_the_dataset_is_not_relabelled(built, tmp_path):
-    shard = sorted(Path(built.out, "shards").glob("*.tar"))[0]
+def _flipped(shard):
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(Incomplete, match="damaged") as e:
+
+
+@pytest.mark.parametrize(("damage", "said"), [(_flipped, "damaged"), (Path.unlink, "gone")])
+def test_a_damaged_shard_of_the_dataset_is_not_relabelled(damage, said, built, tmp_path):
+    shard = sorted(Path(built.out, "shards").glob("*.tar"))[0]
+    damage(shard)
+    with pytest.raises(Incomplete, match=said) as e:
         relabel(built.out, changed(built, tmp_path / "second"), LocalRunner())
     said = str(e.value)
     assert f"`regionpairs verify {built.out} --repair` and the command that made that dataset mend it" in said

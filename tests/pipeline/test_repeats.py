@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import storage
-from pipeline import repeats, sources
+from pipeline import partition, repeats, sources
 from pipeline.dataset.layout import Layout
 from pipeline.duplicates.settings import DuplicateSettings
 from pipeline.filters import FilterSettings
@@ -63,6 +63,10 @@ def source(tmp_path) -> SourceSettings:
     return SourceSettings(kind="parquet", urls=[str(tmp_path / f"{n}.parquet") for n in range(4)])
 
 
+def _interrupted(layout):
+    raise KeyboardInterrupt
+
+
 def test_a_plan_that_was_cut_in_any_pass_is_the_same(tmp_path, source, monkeypatch):
     from pipeline.duplicates import find
 
@@ -81,6 +85,12 @@ def test_a_plan_that_was_cut_in_any_pass_is_the_same(tmp_path, source, monkeypat
     for at in ("scatter", "find", "_mark_frequent", "hash_unit", "facts_of", "_mark_duplicates"):
         with pytest.raises(KeyboardInterrupt):
             make_plan(again, sources.load(source), layout, Cut(at).map)
+    with monkeypatch.context() as cut:
+        cut.setattr(partition, "clear", _interrupted)
+        with pytest.raises(KeyboardInterrupt):  # both tables are there by then
+            make_plan(again, sources.load(source), layout, LocalRunner().map)
+    assert storage.exists(layout.duplicates)
+    assert storage.listing(layout.keys)
     make_plan(again, sources.load(source), layout, LocalRunner().map)
     assert not storage.listing(layout.keys)
     assert {p: worlds.hashes(tmp_path / "again", p) for p in patterns} == before

@@ -40,6 +40,8 @@ def test_floats_are_averaged_in_their_own_type_and_counters_stay(tmp_path):
         ({"w": [1.0]}, "misses|not weights of the network"),
         ({"w": [1.0, 2.0], "more": [0.0]}, "more"),
         ({"w": [1.0, float("nan")]}, "no numbers"),
+        ({"w": [1, 2]}, "holds no weights"),
+        ({"w": [1j, 2.0]}, "complex"),
     ],
 )
 def test_what_is_no_student_of_that_network_is_refused_in_one_line(tmp_path, capsys, other, said):
@@ -54,10 +56,43 @@ def test_what_is_no_student_of_that_network_is_refused_in_one_line(tmp_path, cap
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "said"),
+    [(torch.float8_e4m3fn, 1.0, "float8"), (torch.float16, 60000.0, "the mean as")],
+)
+def test_a_mean_that_a_type_cannot_hold_is_refused(tmp_path, dtype, value, said):
+    first, second = str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")
+    save_file({"w": torch.tensor([value]).to(dtype)}, first)
+    save_file({"w": torch.tensor([1e9])}, second)
+    with pytest.raises(ValueError, match=said):
+        average([first, second])
+
+
+def test_what_has_no_mean_or_no_place_is_refused_in_one_line(tmp_path, capsys):
+    first, second = (_written(tmp_path / f"{name}.safetensors", w=[1.0]) for name in "ab")
+    (tmp_path / "folder").mkdir()
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbers.pt")
+    torch.save({"w": torch.zeros(1).to_sparse()}, tmp_path / "sparse.pt")
+    for students, out, said in (
+        ([first, first], "mean", "different"),
+        ([first, second], "a.safetensors", "one of the students"),
+        ([first, second], "folder", "name a file"),
+        ([first, second], "new/", "name a file"),
+        ([first, str(tmp_path / "folder")], "mean", "has not ended"),
+        ([first, str(tmp_path / "numbers.pt")], "mean", "not a state dict"),
+        ([first, str(tmp_path / "sparse.pt")], "mean", "not a state dict"),
+    ):
+        assert cli.main(["average", *students, "--out", f"{tmp_path}/{out}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("regionpairs average: ")
+        assert said in line
+    assert not (tmp_path / "mean").exists()
+
+
 def test_one_student_and_one_that_is_not_there_are_refused(tmp_path, capsys):
     first = _written(tmp_path / "a.safetensors", w=[0.0])
     assert cli.main(["average", first, "--out", str(tmp_path / "mean")]) == 2
-    assert "two students" in capsys.readouterr().err
+    assert "two different students" in capsys.readouterr().err
     assert cli.main(["average", first, str(tmp_path / "none"), "--out", str(tmp_path / "mean")]) == 2
     assert "none" in capsys.readouterr().err
 

@@ -65,6 +65,17 @@ def test_every_node_is_asked(ray_instance, monkeypatch):
         cluster.check_versions()
 
 
+@pytest.mark.ray
+def test_a_node_that_goes_while_it_is_asked_is_left_out(ray_instance, monkeypatch):
+    nodes = cluster.ray.nodes()
+    gone = {**nodes[0], "NodeID": "a" * len(nodes[0]["NodeID"])}
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [gone, *nodes])
+    cluster.check_versions()
+    monkeypatch.setattr(cluster, "differences", lambda theirs, ours: [f"asked {theirs['python']}"])
+    with pytest.raises(ValueError, match=r"^node [\d.]+: asked [\d.]+$"):  # the other one alone
+        cluster.check_versions()
+
+
 PRIVATE = """
 import os, ray
 from jobs.on_ray.cluster import connect

@@ -43,7 +43,8 @@ def test_gpu_nodes_rise_from_zero_and_go_and_lost_ones_change_no_byte_and_no_wei
     assert trained["same_weights"]
     assert trained["same_losses"]
     assert 5 <= trained["least_after"] <= trained["step_then"] < trained["steps"]  # not from the beginning
-    assert set(found["actors_on_head"]) <= {"TrainController"}  # Ray's own, of no CPU; none of ours
+    ours = {"Read", "Annotate", "Commit", "ReadShard", "Relabel", "RayTrainWorker"}
+    assert not ours & set(found["actors_on_head"])  # Ray's own, of no CPU, may be there
     assert found["nodes"]["head"] == 1
     assert found["refused"]["code"] == 1
     assert "4 GPU a worker, and no node has that much" in found["refused"]["said"][0]
