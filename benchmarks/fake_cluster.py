@@ -69,7 +69,8 @@ class Run:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster ends with it
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the cluster ends with it
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -60,29 +60,41 @@ def cluster() -> Iterator[dict[str, str]]:
     ]
     command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}"]
     command += [f"--{name}={free_port()}" for name in ("ray-client-server-port", "metrics-export-port")]
-    head = _started(command, environment, Path(folder, "head.log"))
     try:
-        yield {**environment, "RAY_ADDRESS": address}
+        with _started(command, environment, Path(folder, "head.log")):
+            yield {**environment, "RAY_ADDRESS": address}
     finally:
-        head.send_signal(signal.SIGTERM)  # `ray start --block` ends what it started, and nothing else
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            head.wait(30)
-        end_what_is_left(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """The head, up. Ray gives its processes 30 seconds, which a busy machine may need more than once."""
+@contextlib.contextmanager
+def _started(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+    """The head, up, and ended afterwards, also where this program is told to stop while it starts. Ray gives its
+    processes 30 seconds, which a busy machine may need more than once."""
     for _ in range(TRIES):
         with log.open("w") as file:
             head = subprocess.Popen(
                 command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_until(partial(_is_up, head, log), 180)
-        if head.poll() is None:
-            return head
-        end_what_is_left(str(log.parent))
+        try:
+            wait_until(partial(_is_up, head, log), 180)
+            if head.poll() is None:
+                yield
+                return
+        finally:
+            _end(head, str(log.parent))
     raise RuntimeError(f"the head does not start: {log.read_text()[-2000:]}")
+
+
+def _end(head: subprocess.Popen[bytes], folder: str) -> None:
+    """`ray start --block` ends what it started, and nothing else; one that is still starting leaves some of it behind."""
+    head.send_signal(signal.SIGTERM)
+    try:
+        head.wait(30)
+    except subprocess.TimeoutExpired:
+        head.kill()  # it starts nothing more
+        head.wait()
+    end_what_is_left(folder)
 
 
 def _is_up(head: subprocess.Popen[bytes], log: Path) -> bool:
@@ -114,11 +126,21 @@ def configuration(address: str) -> dict[str, Any]:
 
 
 def end_what_is_left(folder: str) -> None:
-    """Ends processes that belong to the cluster in this folder: its worker nodes live without the head for a while."""
-    for pid, words in processes():
-        if any(f"{folder}/session_" in word for word in words) and pid != os.getpid():
+    """Ends processes that belong to the cluster in this folder: its worker nodes live without the head for a while. Looks
+    again until there are none: a process may have started another meanwhile."""
+
+    def none_left() -> bool:
+        found = [
+            pid
+            for pid, words in processes()
+            if any(f"{folder}/session_" in word for word in words) and pid != os.getpid()
+        ]
+        for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        return not found
+
+    wait_until(none_left, 30)
 
 
 def raylet_of(node: dict[str, Any]) -> int:

@@ -9,9 +9,12 @@ With --quick every row runs its own model on fewer pixels and boxes than its nam
 - `correct`: the towers on the device against the same on the CPU, in fp32 without TF32, and an image alone against the same
   image in a batch: cosine of every region, the mean of all taken off since random weights put all into one cone; worst.
 - a row per model, image size and number of boxes: `images_per_s` of the whole annotator (JPEG bytes in, packed samples
-  out, two parts at a time as the runners send them); `of_forward`: that over the images/s of the bare encoder on tensors
-  that lie on the device (goal 0.9); `of_peak`: the encoder's operations per second over those of a large matrix product
-  of the same type on this card; `decode_threads_needed`: CPU seconds of decoding an image times the encoder's images/s.
+  out, as many parts at a time as the local runner sends); `of_forward`: that over the images/s of the bare encoder on
+  tensors that lie on the device (goal 0.9); `of_peak`: the encoder's operations per second over those of a large matrix
+  product of the same type on this card; `decode_threads_needed`: CPU seconds of decoding an image times the encoder's
+  images/s.
+- `processes`: images/s of four annotators, each a process with a quarter of the machine's decode threads, that share the
+  card (on Ray: `gpus_per_worker: 0.25`), and that over the bare encoder's. One process has one interpreter lock.
 - `roi_over_crop`: images/s of one pass per image over one pass per region, 100 boxes (goal 4).
 - `agreement`: share of regions whose label among 200 concepts is that of fp32, for fp16 and bf16. Weights are random
   unless --pretrained names some, so near-ties are everywhere; benchmarks/precision.py asks the shipped teacher.
@@ -40,8 +43,10 @@ import pyarrow as pa
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.gpu_correct import agreement, correct
+from benchmarks.gpu_processes import sharing
 from benchmarks.null_models import photos
-from benchmarks.timing import cosine, grid, timed, unit_rows
+from benchmarks.timing import grid, timed, unit_rows
 from concept_pool.settings import PoolSettings
 from pipeline import teachers
 from pipeline.dataset import records
@@ -49,6 +54,7 @@ from pipeline.dataset.concepts import Vocabulary
 from pipeline.images import decode
 from pipeline.localizers.settings import LocalizerSettings
 from pipeline.rejects import Rejects
+from pipeline.run_local import BESIDE
 from pipeline.settings import BuildSettings
 from pipeline.sources.settings import SourceSettings
 from pipeline.stages.annotator import Annotator
@@ -60,8 +66,6 @@ CASES = [
     ("ViT-L-14", 224, 100, 56, 4), ("ViT-L-14", 336, 100, 84, 4),
 ]  # fmt: skip
 QUICK_BATCH = 2
-#: How far the centred embeddings of a device may be from those of the CPU, as a cosine.
-LEAST_COSINE = 0.99
 
 
 def main() -> None:
@@ -73,20 +77,28 @@ def main() -> None:
     parser.add_argument("--precision", default="fp16", help="of the rows of models (default: %(default)s)")
     parser.add_argument("--pretrained", help="open_clip tag or checkpoint of RN50 (default: random weights)")
     parser.add_argument("--batch", type=int, default=16, help="teacher.batch_images (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", help="steps whose names hold one of these words")
     parser.add_argument("--budget-s", type=float, help="(default: 460; --quick: as long as it takes)")
     options = parser.parse_args()
     options.batch = min(options.batch, QUICK_BATCH) if options.quick else options.batch
     options.budget_s = options.budget_s or (math.inf if options.quick else 460.0)
     bench = Bench(options)
-    steps: list[tuple[str, Callable[[], Any]]] = [("correct", bench.correct), ("peak", bench.peak)]
+    steps: list[tuple[str, Callable[[], Any]]] = [("correct", lambda: correct(bench)), ("peak", bench.peak)]
     for model, side, boxes, *quick in CASES:
         size = quick if options.quick else (side, boxes)
-        steps.append((f"{model} {side} px {boxes} boxes", partial(bench.row, model, *size)))
+        steps.append((row_name(model, side, boxes), partial(bench.row, model, *size)))
     steps += [
+        ("processes", lambda: sharing(options, [c[:3] for c in CASES if c[2] == 100][:2], bench.forward_s)),
         ("roi_over_crop", bench.roi_over_crop),
-        ("agreement", bench.agreement),
+        ("agreement", lambda: agreement(bench)),
         ("train_step", bench.train_step),
     ]
+    if options.only:
+        steps = [
+            (name, step)
+            for name, step in steps
+            if name == "peak" or any(word in name for word in options.only)
+        ]
     result: dict[str, Any] = {
         "card": bench.card, "precision": bench.precision, "quick": options.quick, "left_out": [],
     }  # fmt: skip
@@ -107,9 +119,10 @@ class Bench:
         self.options = options
         self.device = torch.device(options.device)
         self._ends = time.monotonic() + options.budget_s
-        self._quick = options.quick
-        self._pictures = photos(4 if options.quick else 16)
+        self.quick = options.quick
+        self.pictures = photos(4 if options.quick else 16)
         self._flops_peak = 0.0
+        self.forward_s: dict[str, float] = {}
         self.precision = options.precision if self.device.type == "cuda" else "fp32"
         self.card = (
             torch.cuda.get_device_name(self.device)
@@ -133,29 +146,6 @@ class Bench:
         }
         return TeacherSettings(**{**values, **change})
 
-    def correct(self) -> dict[str, Any]:
-        """Raises AssertionError if the device's embeddings are not the CPU's."""
-        images = [decode(p, 10**8)[0] for p in self._pictures[: 2 if self._quick else 4]]
-        boxes = [grid(4 if self._quick else 12)] * len(images)
-        found = {}
-        torch.backends.cudnn.allow_tf32 = False
-        for model, side in (
-            [("RN50", 64), ("ViT-B-16", 64)] if self._quick else [("RN50", 320), ("ViT-B-16", 224)]
-        ):
-            there = teachers.load(self.teacher(model, side, precision="fp32", batch_images=4))
-            here = teachers.load(self.teacher(model, side, precision="fp32", batch_images=1, device="cpu"))
-            on_device, on_cpu = there.encode_regions(images, boxes), here.encode_regions(images, boxes)
-            alone = there.encode_regions(images[:1], boxes[:1])
-            centre = torch.cat(on_cpu).mean(0)
-            worst = {
-                "worst_cosine_to_cpu": cosine(on_device, on_cpu, centre),
-                "worst_cosine_alone_to_batch": cosine(alone, on_device[:1], centre),
-            }
-            assert min(worst.values()) > LEAST_COSINE, (model, worst)
-            found[model] = {name: round(value, 6) for name, value in worst.items()}
-        torch.backends.cudnn.allow_tf32 = True
-        return found
-
     def peak(self) -> dict[str, float]:
         """Operations per second of a large matrix product in the type of the rows."""
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[self.precision]
@@ -167,29 +157,22 @@ class Bench:
 
     def row(self, model: str, side: int, n_boxes: int) -> dict[str, Any]:
         """The whole annotator against its encoder alone."""
-        settings = BuildSettings(
-            source=SourceSettings(kind="shapes"),
-            pool=PoolSettings(min_count=1),
-            localizer=LocalizerSettings(kind="grid", max_proposals=n_boxes),
-            teacher=self.teacher(model, side),
-        )
-        teacher = teachers.load(settings.teacher)
-        vocabulary = Vocabulary([f"thing {i}" for i in range(1000)], unit_rows(1000, teacher.dim), "0" * 16)
         threads = max(1, (os.cpu_count() or 1) - 1)
-        annotator = Annotator(settings, vocabulary, "0" * 16, decode_threads=threads, teacher=teacher)
+        annotator, teacher = self.annotator(model, side, n_boxes, threads)
         forward_s, flops = self._forward(teacher, n_boxes)
-        part = self._samples(self.options.batch * (1 if self._quick else 4))
-        n_parts = 2 if self._quick else max(2, min(12, int(20 / max(forward_s * len(part), 1e-3))))
+        self.forward_s[row_name(model, side, n_boxes)] = forward_s
+        part = self.part()
+        n_parts = 3 if self.quick else max(6, min(60, int(12 / max(forward_s * len(part), 1e-3))))
 
         def annotate() -> None:
-            with ThreadPoolExecutor(2) as pool:
+            with ThreadPoolExecutor(1 + BESIDE) as pool:
                 assert all(pool.map(lambda _: annotator(part, Rejects("x")), range(n_parts)))
 
         annotator(part[: self.options.batch], Rejects("x"))
         started = time.perf_counter()
         annotate()
         whole_s = (time.perf_counter() - started) / (n_parts * len(part))
-        decode_s = statistics.median(timed(partial(decode, p, 10**8)) for p in self._pictures)
+        decode_s = statistics.median(timed(partial(decode, p, 10**8)) for p in self.pictures)
         return {
             "px": side,
             "boxes": n_boxes,
@@ -201,6 +184,22 @@ class Bench:
             "decode_threads_needed": round(decode_s / forward_s, 2),
         }
 
+    def annotator(self, model: str, side: int, n_boxes: int, threads: int) -> tuple[Annotator, Any]:
+        """An annotator and the teacher in it."""
+        settings = BuildSettings(
+            source=SourceSettings(kind="shapes"),
+            pool=PoolSettings(min_count=1),
+            localizer=LocalizerSettings(kind="grid", max_proposals=n_boxes),
+            teacher=self.teacher(model, side),
+        )
+        teacher = teachers.load(settings.teacher)
+        vocabulary = Vocabulary([f"thing {i}" for i in range(1000)], unit_rows(1000, teacher.dim), "0" * 16)
+        return Annotator(settings, vocabulary, "0" * 16, decode_threads=threads, teacher=teacher), teacher
+
+    def part(self) -> list[dict[str, Any]]:
+        """Four micro-batches of samples."""
+        return self._samples(self.options.batch * (1 if self.quick else 4))
+
     def _samples(self, n: int) -> list[dict[str, Any]]:
         """Rows of `records.SAMPLES`."""
         same = {"source": "", "captions": ["a red ball"], "extra": "", "mentioned": [0], "spans": []}
@@ -209,7 +208,7 @@ class Bench:
                 **same,
                 "key": f"{i:024x}",
                 "source_key": str(i),
-                "image": self._pictures[i % len(self._pictures)],
+                "image": self.pictures[i % len(self.pictures)],
             }
             for i in range(n)
         ]
@@ -218,7 +217,7 @@ class Bench:
     def _forward(self, teacher: Any, n_boxes: int) -> tuple[float, float]:
         """Seconds and operations per image of the bare encoder, its input on the device."""
         tower = teacher._regions  # the bare encoder has no other door
-        picture = decode(self._pictures[0], 10**8)[0]
+        picture = decode(self.pictures[0], 10**8)[0]
         height, width = tower.preprocess.size_of(*picture.shape[:2])
         batch = torch.zeros(self.options.batch, 3, height, width, device=self.device)
         batch = batch.contiguous(memory_format=tower.hardware.layout)
@@ -231,42 +230,27 @@ class Bench:
 
         with FlopCounterMode(display=False) as counter:
             forward()
-        seconds = self._seconds(forward, 1 if self._quick else 8)
+        seconds = self._seconds(forward, 1 if self.quick else 8)
         return seconds / len(batch), counter.get_total_flops() / len(batch)
 
     def roi_over_crop(self) -> float:
-        model, side, n = ("RN50", 64, 4) if self._quick else ("RN50", 800, 100)
-        images = [decode(p, 10**8)[0] for p in self._pictures[: 1 if self._quick else 8]]
+        model, side, n = ("RN50", 64, 4) if self.quick else ("RN50", 800, 100)
+        images = [decode(p, 10**8)[0] for p in self.pictures[: 1 if self.quick else 8]]
         boxes = [grid(n)] * len(images)
         seconds = []
         for features, size in (("roi", side), ("crop", 0)):
             teacher = teachers.load(self.teacher(model, size, features=features))
             seconds.append(
-                self._seconds(partial(teacher.encode_regions, images, boxes), 1 if self._quick else 3)
+                self._seconds(partial(teacher.encode_regions, images, boxes), 1 if self.quick else 3)
             )
         return round(seconds[1] / seconds[0], 2)
-
-    def agreement(self) -> dict[str, float]:
-        """Also of fp16 on a CPU, which emulates it."""
-        model, side, n = ("ViT-B-32", 64, 10) if self._quick else ("RN50", 800, 100)
-        images = [decode(p, 10**8)[0] for p in self._pictures[: 2 if self._quick else 16]]
-        boxes = [grid(n)] * len(images)
-
-        def labels(precision: str) -> torch.Tensor:
-            regions = torch.cat(
-                teachers.load(self.teacher(model, side, precision=precision)).encode_regions(images, boxes)
-            )
-            regions = torch.nn.functional.normalize(regions - regions.mean(0), dim=1)
-            return (regions @ unit_rows(200, regions.shape[1]).T).argmax(1)
-
-        plain = labels("fp32")
-        return {p: round((labels(p) == plain).float().mean().item(), 4) for p in ("fp16", "bf16")}
 
     def train_step(self) -> Any:
         """The other benchmark's last line; a word of why where it cannot run here."""
         command = [sys.executable, "-m", "benchmarks.train_step", "--quick", "--device", self.options.device]
         root = Path(__file__).resolve().parents[1]
-        environment = {**os.environ, "PYTHONPATH": str(root)}
+        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path}
         try:
             done = subprocess.run(
                 command,
@@ -286,6 +270,10 @@ class Bench:
         """Median seconds of a call, after one that warms up; the device has finished before the clock stops."""
         work()
         return statistics.median(timed(work, self.device) for _ in range(times))
+
+
+def row_name(model: str, side: int, n_boxes: int) -> str:
+    return f"{model} {side} px {n_boxes} boxes"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ builds a plan of N parts with simulated workers and prints the driver's peak mem
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -32,6 +35,8 @@ from pipeline.run_local import LocalRunner
 from pipeline.stages.chain import Job, Payload
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Parts of the simulated drivers with --quick.
+QUICK_SIZES = (1_000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,28 @@ class Clock(LocalRunner):
             yield payload
 
 
-def parts(folder: Path, quick: bool) -> dict[str, Any]:
-    """Few parts, many, and few again, each built and then resumed; the start of a build is that of one part."""
-    few, many, rounds = (100, 500, 2) if quick else (1_000, 100_000, 3)
+def warm_up(folder: Path) -> None:
+    """A small build: what builds need is loaded then."""
+    with _no_models():
+        _built_and_resumed(folder / "warm", 2)
+
+
+@contextlib.contextmanager
+def _no_models() -> Iterator[None]:
     plain = (sources.load, teachers.load, stages.BUILD)
     read, _, commit = stages.BUILD
     stages.BUILD = (read, null_models.NullAnnotate, commit)  # type: ignore[assignment]
     teachers.load = lambda settings: null_models.NullTeacher()
     try:
+        yield
+    finally:
+        sources.load, teachers.load, stages.BUILD = plain
+
+
+def parts(folder: Path, quick: bool) -> dict[str, Any]:
+    """Few parts, many, and few again, each built and then resumed; the start of a build is that of one part."""
+    few, many, rounds = (100, 500, 2) if quick else (1_000, 100_000, 3)
+    with _no_models():
         _built_and_resumed(folder / "warm", 50)
         sizes = [1, few] * rounds + [many] + [1, few] * rounds
         found: dict[int, list[Spent]] = {1: [], few: [], many: []}
@@ -78,8 +97,6 @@ def parts(folder: Path, quick: bool) -> dict[str, Any]:
             found[n].append(_built_and_resumed(folder / str(i), n))
             print(f"parts: {n} of them: {found[n][-1].build_cpu_s:.2f} CPU s", file=sys.stderr, flush=True)
             shutil.rmtree(folder / str(i))
-    finally:
-        sources.load, teachers.load, stages.BUILD = plain
     return _part_costs(found, few, many)
 
 
@@ -131,9 +148,41 @@ def _built_and_resumed(out: Path, n: int) -> Spent:
 
 def memory(folder: Path, quick: bool) -> dict[str, Any]:
     """Peak memory of simulated drivers."""
-    sizes = (1_000, 10_000) if quick else (1_000, 10_000, 100_000, 1_000_000)
+    sizes = QUICK_SIZES if quick else (1_000, 10_000, 100_000, 1_000_000)
     with ThreadPoolExecutor(2 if quick else 1) as pool:
-        found = dict(zip(sizes, pool.map(lambda n: _driver_of(n, folder), sizes), strict=True))
+        return _memory(dict(zip(sizes, pool.map(lambda n: _driver_of(n, folder), sizes), strict=True)))
+
+
+class QuickDrivers:
+    """Simulated drivers in forks of this process, which has loaded their libraries already. A fork holds what this process
+    held besides, which is a few MiB as long as it has done nothing."""
+
+    def __init__(self) -> None:
+        importlib.import_module("pipeline.networks.region_geometry")  # torchvision, for all of them at once
+        context = multiprocessing.get_context("fork")
+        self._running = {}
+        for n in QUICK_SIZES:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_answer, args=(n, theirs))
+            process.start()
+            theirs.close()
+            self._running[n] = (process, ours)
+
+    def results(self) -> dict[str, Any]:
+        """What `memory` says. Raises EOFError if one of them did not end well."""
+        found = {}
+        for n, (process, ours) in self._running.items():
+            found[n] = ours.recv()
+            process.join()
+        return _memory(found)
+
+
+def _answer(n: int, target: Any) -> None:
+    target.send(simulated_driver(n))
+
+
+def _memory(found: dict[int, dict[str, float]]) -> dict[str, Any]:
+    sizes = list(found)
     mib = {n: answer["own_mib"] for n, answer in found.items()}
     resident = {n: answer["resident_mib"] for n, answer in found.items()}
     first, last = sizes[0], sizes[-1]

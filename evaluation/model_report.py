@@ -14,7 +14,7 @@ from evaluation.metrics import detection, zero_shot
 from evaluation.truth import TrueImage, TruthSet
 from pipeline import teachers
 from pipeline.localizers import Localizer
-from pipeline.networks.weights_files import load_into
+from pipeline.networks.weights_files import load_into, of_student
 from pipeline.standing import Standing, tell
 from pipeline.teachers import Teacher
 from pipeline.teachers.settings import TeacherSettings
@@ -40,10 +40,11 @@ class Embedded:
 
 
 def load_student(settings: TeacherSettings, checkpoint: str | None) -> Teacher:
-    """The teacher, its image tower replaced by a student's (student.safetensors of the trainer) where one is named.
+    """The teacher, its image tower replaced by a student's (a file, or a run's folder) where one is named.
 
     Raises ValueError for a student whose run says that it began as another kind of teacher.
     """
+    checkpoint = of_student(checkpoint) if checkpoint else None
     kind = _kind_of(checkpoint) if checkpoint else None
     if kind not in (None, settings.kind, "student"):
         raise ValueError(

@@ -20,7 +20,7 @@ class TruthSettings:
         kind: shapes (synthetic scenes) | coco (a folder of images and an instances JSON; LVIS's too)
         seed: seed of the scenes (kind: shapes)
         first: number of the first scene (kind: shapes)
-        count: number of scenes (kind: shapes); of images, in the file's order (kind: coco; 0: all)
+        count: number of scenes (kind: shapes; 0: 500); of images, in the file's order (kind: coco; 0: all)
         size: side of a scene in pixels (kind: shapes)
         images: folder of the images (kind: coco)
         instances: instances JSON (kind: coco)
@@ -84,7 +84,7 @@ class EvaluateSettings:
     Attributes:
         out: file of the JSON report; none: only printed
         dataset: folder or URL of a built dataset whose pairs are measured; none: a model is measured
-        student: student.safetensors of the trainer, in the place of the teacher's image tower
+        student: a trained student, its folder or its student.safetensors, in the place of the teacher's image tower
         tau: temperature of the softmax; 0: what the teacher was trained with
         proposals: also measure on the localizer's proposals: recall and detection
         templates: text file of prompts; none: the 81 of RegionCLIP

@@ -74,7 +74,7 @@ def parser_of(settings_type: type, description: str = "") -> ArgumentParser:
     parser = _OneLineErrors(
         prog=program.name(""),
         usage="%(prog)s [--config NAME_OR_FILE] [--KEY VALUE ...]",
-        description=description,
+        description=program.typed(description),
         formatter_class=_Help,
         print_config="--print_config",
     )

@@ -47,9 +47,10 @@ def run(students: list[str], out: str) -> int:
         from safetensors.torch import save
 
         import storage
+        from pipeline.networks.weights_files import of_student
         from training.averaging import average
 
-        files, target = [_file(storage.absolute(student)) for student in students], storage.absolute(out)
+        files, target = [of_student(student) for student in students], storage.absolute(out)
         if target in files:
             raise ValueError(f"out: {out} is one of the students")
         if not out or out.endswith("/") or storage.is_folder(target):
@@ -59,20 +60,6 @@ def run(students: list[str], out: str) -> int:
         return failure("average_students.py", e)
     print(printable(f"{out}: the mean of {len(files)} students"))
     return 0
-
-
-def _file(student: str) -> str:
-    """The weights of a run's folder; a file is itself. Raises ValueError for a folder without them."""
-    import storage
-
-    if not storage.is_folder(student):
-        return student
-    file = f"{student.rstrip('/')}/student.safetensors"
-    if not storage.exists(file):
-        raise ValueError(
-            f"{student}: no run of a student, or one that has not ended (it has no student.safetensors)"
-        )
-    return file
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         except (ValueError, OSError, ModuleNotFoundError) as e:
             text = f"{type(e).__name__}: {e}" if isinstance(e, OSError) else str(e)
             print(f"regionpairs: {with_hint(' '.join(text.split()), e)}", file=sys.stderr)
-            return 2
+            return 1 if hasattr(e, "advice") else 2  # a damaged dataset, as of a job
 
 
 class _OneLineErrors(argparse.ArgumentParser):

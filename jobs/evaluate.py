@@ -1,7 +1,7 @@
 """How good are a model's regions, and a dataset's pairs, where the truth is known?
 
     python jobs/evaluate.py --truth.kind shapes --truth.count 500                    # the embedded teacher
-    python jobs/evaluate.py --student runs/student/student.safetensors               # a student of it
+    python jobs/evaluate.py --student runs/student                                   # a student of it
     python jobs/evaluate.py --dataset data/demo --truth.seed 0 --truth.count 512     # the pairs of a dataset
     python jobs/evaluate.py --dataset data/photos --truth.kind coco --truth.images DIR --truth.instances FILE
     python jobs/evaluate.py --teacher.kind photo --truth.kind coco --truth.images DIR --truth.instances FILE

@@ -16,7 +16,8 @@ def failure(script: str, error: Exception) -> int:
     """Says in one line why a job ends; returns its exit code. Raises `error` again if it is a fault of the program.
 
     2: a setting is wrong, or what it names is not there, is no such file, or may not be read or written. 1: a disk, a
-    network or the input failed on the way, another writer took over, a loss is no number; the same command goes on.
+    network or the input failed on the way, a dataset that is read is damaged, another writer took over, a loss is no
+    number; the same command goes on.
     """
     cause = getattr(
         error, "cause", None
@@ -39,9 +40,10 @@ def failure(script: str, error: Exception) -> int:
 def _code(error: Exception) -> int:
     """1 or 2; 0 for an error that nobody foresaw."""
     import storage  # only now: `--help` is to start at once
+    from pipeline.dataset.damage import DamagedDataset
     from pipeline.sources import InputChanged
 
-    if isinstance(error, (storage.ClaimLost, InputChanged, FloatingPointError, MemoryError)):
+    if isinstance(error, (storage.ClaimLost, InputChanged, DamagedDataset, FloatingPointError, MemoryError)):
         return 1
     if type(error).__name__ == "BadBudget":  # the trainer's; it is not loaded where nothing is trained
         return 1

@@ -28,6 +28,8 @@ EXTRAS = {
 def hint(error: Exception) -> str:
     """One clause that says what to do next, "" where nothing more is known than the error says."""
     text = str(error)
+    if advice := getattr(error, "advice", ""):
+        return str(advice)
     module = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, ImportError) and module in EXTRAS and "pip install" not in text:
         return f"pip install 'regionpairs[{EXTRAS[module]}]'"
@@ -39,7 +41,7 @@ def hint(error: Exception) -> str:
         )
     if isinstance(error, FileNotFoundError) and "holds no manifest" in text:
         return "the build has not committed a shard yet; the same build command goes on"
-    if PART.search(text) and ("No such file" in text or "is damaged" in text):
+    if PART.search(text) and any(s in text for s in ("No such file", "is damaged", "is gone")):
         return "`regionpairs verify DATASET --repair` takes out what is damaged; the build's own command makes it again"
     if isinstance(error, PermissionError):
         return "`regionpairs doctor --out FOLDER` says whether this user can write there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,10 +16,21 @@ def name(script: str) -> str | None:
     return _command or script or None
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def typed(text: str) -> str:
+    """A script's docstring for who typed the command: `regionpairs build` and not `python jobs/build_pairs.py`."""
+    return re.sub(r"python jobs/\w+\.py", _command, text) if _command else text
+
+
+def parser(
+    description: str | None, usage: str | None = None, epilog: str | None = None
+) -> argparse.ArgumentParser:
     """A job's own parser: its help is the docstring of its script, line by line."""
     return argparse.ArgumentParser(
-        prog=name(""), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=name(""),
+        usage=usage,
+        description=typed(description or ""),
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 

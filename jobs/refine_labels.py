@@ -18,7 +18,7 @@ from typing import Any
 from jobs import program
 from jobs.build_pairs import runner
 from jobs.outcome import outcome
-from jobs.relabel import LABELS_ONLY, settings_of
+from jobs.relabel import KEYS, LABELS_ONLY, settings_of
 from pipeline.settings import BuildSettings
 
 #: Where the corpus pass keeps by another rule than the dataset.
@@ -26,7 +26,8 @@ DEFAULTS = ("--align.policy", "corpus", "--align.score", "objectness", "--align.
 
 
 def main(argv: list[str] | None = None) -> int:
-    first = program.parser(__doc__)
+    usage = "%(prog)s DATASET --out FOLDER [--labels-only] [--KEY VALUE ...]"
+    first = program.parser(__doc__, usage, KEYS)
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--labels-only", action="store_true", help=LABELS_ONLY)
     own, rest = first.parse_known_args(argv)

@@ -27,9 +27,13 @@ from pipeline.settings import BuildSettings
 #: Help of `--labels-only`.
 LABELS_ONLY = "write no images: they stay where they are, and readers join them (docs/format.md)"
 
+#: Last line of the help.
+KEYS = "--out FOLDER says where to write; --KEY VALUE are the keys of a build, which `regionpairs build --help` lists."
+
 
 def main(argv: list[str] | None = None) -> int:
-    first = program.parser(__doc__)
+    usage = "%(prog)s DATASET --out FOLDER [--pool FOLDER] [--labels-only] [--KEY VALUE ...]"
+    first = program.parser(__doc__, usage, KEYS)
     first.add_argument("dataset", help="folder or URL of the dataset to relabel")
     first.add_argument("--pool", help="folder of another concept pool (default: the dataset's own)")
     first.add_argument("--labels-only", action="store_true", help=LABELS_ONLY)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pipeline.devices import to_device
 from pipeline.ranking import top_of
 from pipeline.scores import KEPT, keep_reasons, objectness_of, pair_scores, rules_of
 from pipeline.settings import AlignSettings
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from pipeline.corpus.classifier import Classifier
 
 
-#: Logits that are worked on at once: what a processor's cache holds.
-CELLS = 1 << 18
+#: Logits that are worked on at once: what a processor's cache holds, and where a GPU is no longer waiting for orders.
+CELLS, GPU_CELLS = 1 << 18, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,15 @@ class Aligner:
         What an image gets does not depend on the images beside it (by policy `corpus`: up to rounding).
         """
         found: list[Alignment] = []
-        for some in _together([len(r) for r in regions], len(self._concepts)):
+        cells = CELLS if self._concepts.device.type == "cpu" else GPU_CELLS
+        for some in _together([len(r) for r in regions], len(self._concepts), cells):
             found += self._aligned(regions[some], images[some])
         return found
 
     def _aligned(self, regions: Sequence[torch.Tensor], images: Sequence[Image]) -> list[Alignment]:
         counts = [len(r) for r in regions]
-        moved = [r.to(self._concepts.device, torch.float32) for r in regions]
-        unit = F.normalize(torch.cat(moved) if len(moved) > 1 else moved[0], dim=1)
+        together = torch.cat(list(regions)) if len(regions) > 1 else regions[0]
+        unit = F.normalize(to_device(together.to(torch.float32), self._concepts.device), dim=1)
         k = max(2, self.settings.top_k)
         background: np.ndarray | None = None
         if self.settings.policy == "corpus":
@@ -126,7 +128,7 @@ class Aligner:
         logits /= self.settings.tau
         if self.settings.policy != "pool":
             added = np.repeat([self._added(image) for image in images], counts, axis=0)
-            logits += torch.from_numpy(added).to(logits.device)
+            logits += to_device(added, logits.device)
         return logits
 
     def _added(self, image: Image) -> np.ndarray:
@@ -209,11 +211,11 @@ class Aligner:
         return keep_reasons(scores, labels, boxes, s.threshold, by_rules, s.pair_nms_iou, silent)
 
 
-def _together(counts: Sequence[int], n_concepts: int) -> Iterator[slice]:
-    """Neighbouring images that are aligned at once: so many that the table of their logits stays small."""
+def _together(counts: Sequence[int], n_concepts: int, most: int) -> Iterator[slice]:
+    """Neighbouring images that are aligned at once: so many that the table of their logits has at most so many cells."""
     start = cells = 0
     for i, n in enumerate(counts):
-        if i > start and cells + n * n_concepts > CELLS:
+        if i > start and cells + n * n_concepts > most:
             yield slice(start, i)
             start, cells = i, 0
         cells += n * n_concepts

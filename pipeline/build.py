@@ -26,6 +26,7 @@ from pipeline.settings import BuildSettings
 from pipeline.standing import Standing, tell
 
 if TYPE_CHECKING:
+    from pipeline.sources import Source
     from pipeline.stages.chain import Job
 
 __all__ = ["Incomplete", "Refused", "Runner", "build"]
@@ -64,7 +65,7 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
         claim.sweep(layout, started)
         resumed = storage.exists(layout.plan)
         plan = planning.make_plan(settings, source, layout, runner.map)
-        record = _pool(settings, plan, runner)
+        record = _pool(settings, source, plan, runner, resumed)
         identity = fingerprint.identity(components, record)
         log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
         todo = parts_to_do(settings, plan, identity, runner.map)
@@ -92,7 +93,9 @@ def _job(settings: BuildSettings, layout: Layout, identity: dict[str, str], toke
     return Job(settings, layout.url, identity, token, root)
 
 
-def _pool(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str, Any]:
+def _pool(
+    settings: BuildSettings, source: Source, plan: Plan, runner: Runner, resumed: bool
+) -> dict[str, Any]:
     """The record of the pool and its text embeddings: those that are there, or new ones."""
     layout = plan.layout
     if record := concepts.embeddings_record(layout):
@@ -103,6 +106,8 @@ def _pool(settings: BuildSettings, plan: Plan, runner: Runner) -> dict[str, Any]
     if settings.pool.path:
         pool = ConceptPool.load(storage.absolute(settings.pool.path))
     else:
+        if resumed:
+            healing.heal_counts(settings, source, plan, runner.map)
         pool = ConceptPool.from_counts(planning.total_counts(layout, plan, runner.map), settings.pool)
     if not pool.names:
         raise ValueError(planning.why_no_concepts(settings, plan, runner.map))

@@ -28,4 +28,7 @@ def to_device(array: np.ndarray | torch.Tensor, device: torch.device) -> torch.T
     tensor = torch.as_tensor(array)
     if device.type != "cuda":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    if tensor.device.type == "cuda":
+        return tensor.to(device)
+    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import storage
@@ -12,12 +14,14 @@ from pipeline import fingerprint
 from pipeline.dataset import claim, concepts
 from pipeline.dataset.finish import finish, parts_to_do
 from pipeline.dataset.layout import POOL_FILES, Layout
-from pipeline.dataset.plan import Parts, Plan, other_files
+from pipeline.dataset.plan import Parts, Plan, other_files, unit_index_bytes
 from pipeline.runner import Runner, run_parts
 from pipeline.settings import BuildSettings
 
 if TYPE_CHECKING:
     from pipeline.stages.chain import Job, Stage
+
+log = logging.getLogger("regionpairs")
 
 
 def make(
@@ -56,18 +60,51 @@ def make(
 
 def copied_plan(source: Layout, layout: Layout, runner: Runner) -> Plan:
     """The dataset's plan in the new folder: its tables and its units' indices; `plan.json` comes last."""
+    copy = partial(_copy_index, source, layout)
     try:
-        return Plan.read(layout)
+        plan = Plan.read(layout)
     except (FileNotFoundError, ValueError):
-        plan = Plan.read(source)
-    units = range(plan.units.num_rows)
-    pairs = [(source.unit_index(unit), layout.unit_index(unit)) for unit in units]
-    pairs += [(source.units, layout.units), (source.parts, layout.parts)]
+        plan = Plan.committed(source)
+    else:
+        indices = _indices_of(plan)
+        for _ in runner.map(copy, [indices[unit] for unit in broken_units(plan, runner)]):
+            pass
+        return plan
+    pairs = [(source.units, layout.units), (source.parts, layout.parts)]
     pairs += [(url, layout.file(url.removeprefix(source.url + "/"))) for url in other_files(source)]
-    for _ in runner.map(copy_file, pairs):
+    for _ in runner.map(copy, _indices_of(plan)):
         pass
-    copy_file((source.plan, layout.plan))
+    for pair in [*pairs, (source.plan, layout.plan)]:
+        copy_file(pair)
     return Plan.read(layout)
+
+
+def broken_units(plan: Plan, runner: Runner) -> list[int]:
+    """The units whose index is missing or not what was planned."""
+    checked = runner.map(partial(_is_whole, plan.layout), _indices_of(plan))
+    bad = [unit for unit, whole in enumerate(checked) if not whole]
+    if bad:
+        log.warning("plan: %d units have a missing or damaged index; they are made anew", len(bad))
+    return bad
+
+
+def _indices_of(plan: Plan) -> list[tuple[int, str]]:
+    """The units and the sha256 of their indices."""
+    return list(enumerate(plan.units.column("index_sha256").to_pylist()))
+
+
+def _is_whole(layout: Layout, work: tuple[int, str]) -> bool:
+    unit, sha256 = work
+    try:
+        return storage.sha256(layout.unit_index(unit)) == sha256
+    except FileNotFoundError:
+        return False
+
+
+def _copy_index(source: Layout, layout: Layout, work: tuple[int, str]) -> None:
+    """Copies a unit's index. Raises DamagedPlan where the source's is missing or has another sha256."""
+    unit, sha256 = work
+    storage.write_bytes(layout.unit_index(unit), unit_index_bytes(source, unit, sha256))
 
 
 def copied_pool(source: Layout, layout: Layout, classifier: bool = False) -> dict[str, Any]:

@@ -47,18 +47,52 @@ def heal_units(
         for url in (plan.layout.unit_index(n), plan.layout.unit_counts(n), plan.layout.unit_record(n))
         if storage.exists(url)
     }
-    damaged = sorted([*damaged, *touched])
-    again = list(run(partial(_index_one, settings, plan.layout), [(n, units[n]) for n in damaged]))
+    try:
+        _index_again(settings, source, plan, sorted([*damaged, *touched]), wanted, run)
+    except ValueError:
+        for url, data in kept.items():
+            storage.write_bytes(url, data)
+        raise
+
+
+def _index_again(
+    settings: BuildSettings, source: Source, plan: Plan, numbers: list[int], wanted: dict[int, str], run: Map
+) -> None:
+    """Indexes these units as the plan has them. wanted: the sha256 of each unit's index. Raises ValueError if one is
+    another now."""
+    units, n_rows, limit = source.units(), plan.units.column("n_rows").to_pylist(), settings.source.limit
+    if gone := [n for n in numbers if n >= len(units)]:
+        raise ValueError(_other(gone[0]))
+    work = [(n, units[n], limit - sum(n_rows[:n]) if limit else 0) for n in numbers]
+    again = list(run(partial(_index_one, settings, plan.layout), work))
     if not source.unique_keys:
         again = _mark_keys(settings, plan, again, run)
     again = [repeats.mark_again(settings, plan.layout, record.unit) or record for record in again]
     for record in again:
         if record.index_sha256 != wanted[record.unit]:
-            for url, data in kept.items():
-                storage.write_bytes(url, data)
-            raise ValueError(
-                f"source: unit {record.unit} is not what was planned; use another folder for the new input"
-            )
+            raise ValueError(_other(record.unit))
+
+
+def _other(unit: int) -> str:
+    return f"source: unit {unit} is not what was planned; use another folder for the new input"
+
+
+def heal_counts(settings: BuildSettings, source: Source, plan: Plan, run: Map) -> None:
+    """Indexes anew every unit whose counts are missing or damaged: a pool is to be made of them. Raises ValueError if the
+    input changed."""
+    lost = [n for n, lost in run(partial(_lost_counts, plan.layout), range(plan.units.num_rows)) if lost]
+    if lost:
+        log.warning("plan: %d units have no counts of their captions; they are indexed anew", len(lost))
+        _index_again(settings, source, plan, lost, plan.parts.units(), run)
+
+
+def _lost_counts(layout: Layout, unit: int) -> tuple[int, bool]:
+    record = UnitRecord.read(layout, unit)
+    try:
+        found = storage.sha256(layout.unit_counts(unit))
+    except FileNotFoundError:
+        return unit, True
+    return unit, record is not None and found != record.counts_sha256
 
 
 def _mark_keys(settings: BuildSettings, plan: Plan, again: list[UnitRecord], run: Map) -> list[UnitRecord]:
@@ -73,7 +107,7 @@ def _mark_keys(settings: BuildSettings, plan: Plan, again: list[UnitRecord], run
     return [changed.get(record.unit, record) for record in again]
 
 
-def _index_one(settings: BuildSettings, layout: Layout, work: tuple[int, Unit]) -> UnitRecord:
+def _index_one(settings: BuildSettings, layout: Layout, work: tuple[int, Unit, int]) -> UnitRecord:
     return index.index_unit(settings, layout, *work)
 
 

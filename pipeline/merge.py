@@ -73,9 +73,9 @@ def merge(
 
 def _check_same(first: Dataset, rest: Sequence[Dataset], runner: Runner) -> None:
     """Raises NotMergeable unless all datasets are complete, of one pool and of the same parts (one input, cut alike)."""
-    names = [part.name for part in Plan.read(first.layout).parts]
+    names = [part.name for part in Plan.committed(first.layout).parts]
     for other in (first, *rest):
-        plan = Plan.read(other.layout)
+        plan = Plan.committed(other.layout)
         if other.pool_hash != first.pool_hash:
             raise NotMergeable(f"{other.url} has another concept pool than {first.url}")
         if [part.name for part in plan.parts] != names:

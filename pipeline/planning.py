@@ -160,7 +160,9 @@ def _index_one(settings: BuildSettings, layout: Layout, work: tuple[int, Unit, i
 
 
 def _read_record(layout: Layout, unit: int) -> tuple[int, UnitRecord | None]:
-    return unit, UnitRecord.read(layout, unit)
+    """A unit and its record, which counts where the files that it speaks of are whole."""
+    record = UnitRecord.read(layout, unit)
+    return unit, record if record and record.is_whole(layout) else None
 
 
 def _merge_one(layout: Layout, work: tuple[list[str], str]) -> str:

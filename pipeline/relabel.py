@@ -152,7 +152,7 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
         raise NotRelabelable(
             "the dataset stores no region embeddings: build with align.region_embeddings fp16 or int8"
         )
-    plan = Plan.read(source)
+    plan = Plan.committed(source)
     if wrong := incompleteness(plan, runner.map):
         raise NotRelabelable(f"the dataset is {wrong}")
     known = completed(was, dataclasses.asdict(BuildSettings(out=settings.out)))

@@ -15,7 +15,7 @@ from pipeline.block_list import BlockList
 from pipeline.dataset import Dataset, check_format
 from pipeline.dataset.finish import incompleteness
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
-from pipeline.dataset.plan import Part, Plan, as_index, part_rows
+from pipeline.dataset.plan import Part, Plan, as_index, part_rows, unit_index_bytes
 from pipeline.dataset.records import INDEX
 from pipeline.runner import Runner
 from pipeline.settings import BuildSettings
@@ -38,7 +38,7 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
         raise ValueError(
             f"{source.url} holds labels alone: remove from {opened.images.url}, where its images are, and label that anew"
         )
-    plan = Plan.read(source)
+    plan = Plan.committed(source)
     if wrong := incompleteness(plan, runner.map):
         raise ValueError(f"{source.url} is {wrong}")
     found = runner.map(partial(matches, source, listed, listed.has_images), list(plan.parts))
@@ -61,7 +61,7 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
         (Remove,),
         runner,
         options,
-        lambda layout: _plan(source, layout, by_part, runner),
+        lambda layout: _plan(plan, layout, by_part, runner),
         lambda layout: generation.copied_pool(source, layout, classifier=True),
     )
     used = {entry for own in by_part.values() for entry in own.values()}
@@ -70,7 +70,7 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
 
 def matches(source: Layout, listed: BlockList, look: bool, part: Part) -> dict[str, str]:
     """Source key -> entry, of the listed samples of a part. look: at the images' bytes too."""
-    from pipeline.stages.read_shard import stored_part
+    from pipeline.stages.read_shard import stored_index, stored_part
 
     rows = part_rows(source, part).select(["source_key", "problem"]).to_pylist()
     found = {
@@ -81,7 +81,7 @@ def matches(source: Layout, listed: BlockList, look: bool, part: Part) -> dict[s
     row, _ = stored_part(source, part.name, with_bytes=False)
     if not row["shard"]:
         return {}
-    keys = storage.read_table(source.index(part.name), ["key"])["key"].to_pylist()
+    keys = stored_index(source, row)["key"].to_pylist()
     if not look and not found and not any(map(listed.entry_of, keys)):
         return {}
     return dict(_in_shard(source, listed, part))
@@ -97,18 +97,24 @@ def _in_shard(source: Layout, listed: BlockList, part: Part) -> Iterator[tuple[s
             yield name, entry
 
 
-def _plan(source: Layout, layout: Layout, by_part: dict[str, dict[str, str]], runner: Runner) -> Plan:
-    """The dataset's plan in the new folder, without the captions of what goes."""
-    try:
-        return Plan.read(layout)
-    except (FileNotFoundError, ValueError):
-        plan = Plan.read(source)
+def _plan(plan: Plan, layout: Layout, by_part: dict[str, dict[str, str]], runner: Runner) -> Plan:
+    """The dataset's plan in the new folder, without the captions of what goes. plan: the dataset's own."""
     gone: dict[int, set[str]] = {}
     for part in plan.parts:
         if own := by_part.get(part.name):
             gone.setdefault(part.unit, set()).update(own)
-    work = [(unit, gone.get(unit, set())) for unit in range(plan.units.num_rows)]
-    sha256 = dict(runner.map(partial(_unit, source, layout), work))
+    was = plan.units.column("index_sha256").to_pylist()
+    work = [(unit, sha256, gone.get(unit, set())) for unit, sha256 in enumerate(was)]
+    write = partial(_unit, plan.layout, layout)
+    try:
+        there = Plan.read(layout)
+    except (FileNotFoundError, ValueError):
+        pass
+    else:
+        for _ in runner.map(write, [work[unit] for unit in generation.broken_units(there, runner)]):
+            pass
+        return there
+    sha256 = dict(runner.map(write, work))
     units = [sha256[unit] for unit in range(plan.units.num_rows)]
     parts = [sha256[unit] for unit in plan.parts.table["unit"].to_pylist()]
     return Plan.write(layout, _with_sha256(plan.units, units), _with_sha256(plan.parts.table, parts))
@@ -119,13 +125,14 @@ def _with_sha256(table: pa.Table, sha256: list[str]) -> pa.Table:
     return table.set_column(at, table.schema.field(at), pa.array(sha256, pa.string()))
 
 
-def _unit(source: Layout, layout: Layout, work: tuple[int, set[str]]) -> tuple[int, str]:
-    """Writes the index of a unit without the captions of these source keys; the unit and the file's sha256."""
-    unit, gone = work
-    url = layout.unit_index(unit)
+def _unit(source: Layout, layout: Layout, work: tuple[int, str, set[str]]) -> tuple[int, str]:
+    """Writes the index of a unit without the captions of these source keys; the unit and the new file's sha256. work: the
+    unit, the sha256 of its index, the keys."""
+    unit, expected, gone = work
+    url, data = layout.unit_index(unit), unit_index_bytes(source, unit, expected)
     if gone:
         with (
-            storage.open_parquet(source.unit_index(unit)) as file,
+            pq.ParquetFile(pa.BufferReader(data)) as file,
             storage.atomic_write(url) as target,
             pq.ParquetWriter(target, INDEX) as writer,
         ):
@@ -133,7 +140,7 @@ def _unit(source: Layout, layout: Layout, work: tuple[int, set[str]]) -> tuple[i
                 rows = as_index(file.read_row_group(group)).to_pylist()
                 writer.write_table(pa.Table.from_pylist([_forgotten(r, gone) for r in rows], INDEX))
     else:
-        generation.copy_file((source.unit_index(unit), url))
+        storage.write_bytes(url, data)
     return unit, storage.sha256(url)
 
 

@@ -12,6 +12,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 import storage
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
@@ -36,7 +39,7 @@ def would_remove(url: str, rules: FilterSettings) -> dict[str, Any]:
     plan; FileNotFoundError where it has none.
     """
     layout = Layout(storage.absolute(url))
-    plan = Plan.read(layout)
+    plan = Plan.committed(layout)
     counts: Counter[str] = Counter()
     n_usable = _of_captions(layout, plan, rules, counts)
     n_built, n_scored = _of_images(layout, plan, rules, counts)
@@ -103,11 +106,11 @@ def _of_images(layout: Layout, plan: Plan, rules: FilterSettings, counts: Counte
         replace(rules, preset="none", min_side_px=0, max_aspect=rules.number("max_aspect")),
     ]
     for shard in dataset.shards:
-        for row in storage.read_table(shard.index_url).to_pylist():
+        for row in pq.ParquetFile(pa.BufferReader(shard.read(shard.index_url))).read().to_pylist():
             n_built += 1
             counts["small_file"] += _against(check_bytes, row["image_bytes"], rules)
             start = row["json_offset"]
-            meta = json.loads(storage.read_bytes(shard.url, start, start + row["json_bytes"]))
+            meta = json.loads(shard.read(shard.url, start, start + row["json_bytes"]))
             for rule, reason in zip(each, IMAGES[1:], strict=True):
                 counts[reason] += _against(check_size, meta["width"], meta["height"], rule)
             if "image_text_scores" in meta:  # older datasets have none

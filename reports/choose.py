@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-import storage
 from pipeline.dataset import Dataset, Sample, ShardRow
 from pipeline.dataset.random_access import ShardIndex, ordinal_of, parse_index
 
@@ -47,13 +46,13 @@ def read_first(shard: ShardRow, n: int, max_bytes: int) -> Iterator[Sample]:
 
 
 def _index(shard: ShardRow) -> ShardIndex:
-    return parse_index(storage.read_bytes(shard.index_url), shard)
+    return parse_index(shard.read(shard.index_url), shard)
 
 
 def _range(shard: ShardRow, index: ShardIndex, first: int, stop: int) -> Iterator[Sample]:
     """Samples first .. stop - 1 of a shard, which lie side by side in it."""
     start = int(index.offsets[first].min())
-    data = storage.read_bytes(shard.url, start, int(index.offsets[stop - 1].max()))
+    data = shard.read(shard.url, start, int(index.offsets[stop - 1].max()))
     images = _index(shard.images) if shard.images else None
     for position in range(first, stop):
         spans = (index.offsets[position].reshape(3, 2) - start).tolist()
@@ -61,7 +60,7 @@ def _range(shard: ShardRow, index: ShardIndex, first: int, stop: int) -> Iterato
         key = index.keys[position].decode("ascii")
         if shard.images and images:
             first_byte, end = images.offsets[ordinal_of(images, key, shard.images)][:2].tolist()
-            image = storage.read_bytes(shard.images.url, first_byte, end)
+            image = shard.images.read(shard.images.url, first_byte, end)
         yield Sample.parse(key, {"image": image, "json": meta, "npz": arrays})
 
 

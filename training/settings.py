@@ -32,7 +32,7 @@ class DataSettings:
     """Which samples, and in which order.
 
     Attributes:
-        dataset: folder or URL of a built dataset
+        dataset: folder or URL of a built dataset; one has to be given, here or in `mix`
         mix: several datasets in place of `dataset`, each with path and weight: [{path: A, weight: 3}, {path: B, weight: 1}]
         images: where the images of a label-only dataset lie now; none: where it says itself
         subset: share of the samples, above 0 to 1, by a hash of their keys; a smaller subset lies inside a larger one

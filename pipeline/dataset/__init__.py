@@ -108,7 +108,8 @@ class Dataset:
     def read(self, shard: ShardRow, columns: Sequence[str] = ()) -> Iterator[Sample]:
         """The samples of one shard, in order. columns: namespaces of attached columns that they shall carry.
 
-        Raises ValueError if bytes are not those that were committed, and for columns that are not there.
+        Raises DamagedDataset (a ValueError) if bytes are not those that were committed, ValueError for columns that are
+        not there.
         """
         data = _checked(shard)
         attached = [columns_of.read(self.layout, name, self.fingerprint) for name in columns]
@@ -159,9 +160,9 @@ def _shards(
 def _checked(shard: ShardRow) -> bytes:
     import hashlib
 
-    data = storage.read_bytes(shard.url)
+    data = shard.read(shard.url)
     if hashlib.sha256(data).hexdigest() != shard.sha256:
-        raise ValueError(f"{shard.name} is damaged: its sha256 is not the manifest's")
+        raise shard.damaged(f"{shard.name} is damaged: its sha256 is not the manifest's")
     return data
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import storage
+from pipeline.dataset.damage import DamagedDataset, by_its_maker
 from pipeline.dataset.layout import Layout
 
 
@@ -80,7 +81,8 @@ def images_of(layout: Layout, components: dict[str, Any], at: str | None = None)
     """The dataset that has the images of this one; None for a dataset that has images itself.
 
     components: the dataset's `fingerprint.json`. at: where the images lie now, if not where `images.json` says. Raises
-    ValueError, in one line, where that dataset is not there or another one.
+    ValueError, in one line, where that dataset is not there or another one; DamagedDataset where it is not complete, as
+    after a repair.
     """
     wanted = components.get("images")
     if not wanted:
@@ -91,6 +93,11 @@ def images_of(layout: Layout, components: dict[str, Any], at: str | None = None)
     if place is None:
         raise ValueError(
             f"{layout.url} holds labels alone, and images.json, which says where its images lie, is lost"
+        )
+    if not storage.exists(place.manifest) and storage.exists(place.fingerprint):
+        raise DamagedDataset(
+            f"{layout.url} holds labels alone, and {place.url}, which has their images, is not complete",
+            by_its_maker(place.url),
         )
     if why := _difference(place, wanted):
         raise ValueError(

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 import storage
 from pipeline.dataset import records
+from pipeline.dataset.damage import DamagedDataset, by_repair
 from pipeline.dataset.layout import Layout
 
 #: Rows asked for at once.
@@ -36,6 +37,19 @@ class ShardRow:
     index_url: str
     index_sha256: str
     images: ShardRow | None = None
+
+    def damaged(self, what: str) -> DamagedDataset:
+        """The error about one of its files, with what mends it."""
+        return DamagedDataset(what, by_repair(self.url.rpartition("/shards/")[0]))
+
+    def read(self, url: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Bytes of its file or of its index, unchecked. Raises DamagedDataset where they are not there."""
+        try:
+            return storage.read_bytes(url, start, end)
+        except FileNotFoundError as e:
+            raise self.damaged(f"{storage.redacted(url)} is gone") from e
+        except storage.ShortRead as e:
+            raise self.damaged(f"{self.name} is damaged: {e}") from e
 
 
 def write_row(layout: Layout, row: dict[str, Any]) -> None:

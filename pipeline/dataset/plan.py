@@ -20,14 +20,25 @@ import pyarrow.parquet as pq
 
 import storage
 from pipeline.dataset import records
+from pipeline.dataset.damage import DamagedDataset, by_its_maker
 from pipeline.dataset.layout import Layout
 
 #: Rows of a row group of the plan's tables.
 ROW_GROUP = 1 << 16
 
 
-class DamagedPlan(ValueError):
+class DamagedPlan(DamagedDataset):
     """A file of the plan is missing or not what plan.json says."""
+
+    @classmethod
+    def of(cls, layout: Layout, url: str, why: str = "") -> DamagedPlan:
+        """The error about the file at `url`. why: it is damaged; missing without."""
+        name = url.removeprefix(f"{layout.url}/")
+        return cls(f"damaged: {name}: {why}" if why else f"missing: {name}", by_its_maker(layout.url))
+
+
+#: Why a file is damaged.
+CHANGED = "its sha256 is not the one that was planned"
 
 
 @dataclass(frozen=True)
@@ -129,24 +140,32 @@ class Plan:
         units, parts, *others = _files(layout)
         tables = []
         for (url, expected), schema in ((units, records.UNITS), (parts, records.PARTS)):
-            tables.append(_table(url, expected).cast(schema))
-        _check(others)
+            tables.append(_table(layout, url, expected).cast(schema))
+        _check(layout, others)
         return Plan(layout, tables[0], Parts(tables[1]))
 
     @staticmethod
     def check(layout: Layout) -> None:
         """Raises as `read` does, and holds nothing in memory."""
-        _check(_files(layout))
+        _check(layout, _files(layout))
+
+    @staticmethod
+    def committed(layout: Layout) -> Plan:
+        """The plan of a dataset that is there to be read: no plan at all is a DamagedPlan too."""
+        try:
+            return Plan.read(layout)
+        except FileNotFoundError as e:
+            raise DamagedPlan.of(layout, layout.plan) from e
 
 
-def _check(files: Iterable[tuple[str, str]]) -> None:
+def _check(layout: Layout, files: Iterable[tuple[str, str]]) -> None:
     for url, expected in files:
         try:
             found = storage.sha256(url)
         except FileNotFoundError as e:
-            raise DamagedPlan(f"missing: {_short(url)}") from e
+            raise DamagedPlan.of(layout, url) from e
         if found != expected:
-            raise DamagedPlan(f"damaged: {_short(url)}: its sha256 is not the one that was planned")
+            raise DamagedPlan.of(layout, url, CHANGED)
 
 
 def _optional(layout: Layout) -> list[tuple[str, str]]:
@@ -166,12 +185,12 @@ def _files(layout: Layout) -> list[tuple[str, str]]:
         others = [(url, sha256[name]) for name, url in _optional(layout) if name in sha256]
         return [(layout.units, sha256["units"]), (layout.parts, sha256["parts"]), *others]
     except (ValueError, KeyError, TypeError) as e:
-        raise DamagedPlan(f"damaged: plan/plan.json: {type(e).__name__}: {str(e)[:200]}") from e
+        raise DamagedPlan.of(layout, layout.plan, f"{type(e).__name__}: {str(e)[:200]}") from e
 
 
 def part_rows(layout: Layout, part: Part) -> pa.Table:
     """The samples of a part, as `records.INDEX`. Raises DamagedPlan if its unit's index is missing or another."""
-    data, metadata = _unit_index(layout.unit_index(part.unit), part.index_sha256)
+    data, metadata = _unit_index(layout, part.unit, part.index_sha256)
     with pq.ParquetFile(pa.BufferReader(data), metadata=metadata) as file:
         return as_index(file.read_row_group(part.row_group))
 
@@ -185,26 +204,27 @@ def as_index(table: pa.Table) -> pa.Table:
 
 
 @lru_cache(maxsize=2)
-def _unit_index(url: str, sha256: str) -> tuple[pa.Buffer, pq.FileMetaData]:
+def _unit_index(layout: Layout, unit: int, sha256: str) -> tuple[pa.Buffer, pq.FileMetaData]:
     """The bytes of a unit's index, and its footer, which is parsed once and not for every part. Parts come in order, so two
     units are enough; the hash tells another file."""
-    data = pa.py_buffer(_checked(url, sha256))
+    data = pa.py_buffer(unit_index_bytes(layout, unit, sha256))
     return data, pq.read_metadata(pa.BufferReader(data))
 
 
-def _table(url: str, sha256: str) -> pa.Table:
-    return pq.ParquetFile(pa.BufferReader(_checked(url, sha256))).read()
+def unit_index_bytes(layout: Layout, unit: int, sha256: str) -> bytes:
+    """The index of a unit, as a file. Raises DamagedPlan if it is missing or another."""
+    return _checked(layout, layout.unit_index(unit), sha256)
 
 
-def _checked(url: str, sha256: str) -> bytes:
+def _table(layout: Layout, url: str, sha256: str) -> pa.Table:
+    return pq.ParquetFile(pa.BufferReader(_checked(layout, url, sha256))).read()
+
+
+def _checked(layout: Layout, url: str, sha256: str) -> bytes:
     try:
         data = storage.read_bytes(url)
     except FileNotFoundError as e:
-        raise DamagedPlan(f"missing: {_short(url)}") from e
+        raise DamagedPlan.of(layout, url) from e
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedPlan(f"damaged: {_short(url)}: its sha256 is not the one that was planned")
+        raise DamagedPlan.of(layout, url, CHANGED)
     return data
-
-
-def _short(url: str) -> str:
-    return "/".join(url.rsplit("/", 2)[-2:])

@@ -166,16 +166,22 @@ class Shards:
     def _descriptor(self, row: ShardRow) -> int:
         if _is_remote(row):
             return self._buffer.open(row.url, row.sha256, row.n_bytes)
-        return storage.retried(lambda: os.open(storage.absolute(row.url), os.O_RDONLY), row.url)
+        try:
+            return storage.retried(lambda: os.open(storage.absolute(row.url), os.O_RDONLY), row.url)
+        except FileNotFoundError as e:
+            raise row.damaged(f"{row.url} is gone") from e
 
     def _load_index(self, row: ShardRow) -> ShardIndex:
-        """Reads a shard's index, of a remote dataset by way of a copy. Raises ValueError if its bytes have changed."""
+        """Reads a shard's index, of a remote dataset by way of a copy.
+
+        Raises DamagedDataset if it is gone or its bytes have changed.
+        """
         copy = os.path.join(self._folder, "indices", f"{row.index_sha256}.parquet") if _is_remote(row) else ""
         if copy and (data := _local_bytes(copy)) is not None and _sha256(data) == row.index_sha256:
             return parse_index(data, row)
-        data = storage.read_bytes(row.index_url)
+        data = row.read(row.index_url)
         if _sha256(data) != row.index_sha256:
-            raise ValueError(f"{row.index_url} is damaged: its sha256 is not the manifest's")
+            raise row.damaged(f"{row.index_url} is damaged: its sha256 is not the manifest's")
         if copy:
             storage.write_bytes(copy, data)
         return parse_index(data, row)
@@ -195,18 +201,18 @@ def ordinal_of(index: ShardIndex, key: str, row: ShardRow) -> int:
 
 
 def parse_index(data: bytes, row: ShardRow) -> ShardIndex:
-    """The bytes of an index file -> the index. Raises ValueError if it is not one of this shard."""
+    """The bytes of an index file -> the index. Raises DamagedDataset if it is not one of this shard."""
     try:
         table = pq.ParquetFile(io.BytesIO(data)).read()
         columns = [table.column(f"{m}_{c}").to_numpy() for m in _MEMBERS for c in ("offset", "bytes")]
         keys = np.array([key.encode("ascii") for key in table.column("key").to_pylist()], np.bytes_)
     except (pa.ArrowException, KeyError, OSError, UnicodeEncodeError) as e:
-        raise ValueError(f"{row.index_url} is no shard index: {str(e)[:200]}") from e
+        raise row.damaged(f"{row.index_url} is no shard index: {str(e)[:200]}") from e
     offsets = np.stack(columns, axis=1).astype(np.int64).reshape(-1, 6)
     offsets[:, 1::2] += offsets[:, ::2]
     inside = bool(((offsets >= 0) & (offsets <= row.n_bytes)).all())
     if len(keys) != row.n_samples or not inside or (offsets[:, 1::2] < offsets[:, ::2]).any():
-        raise ValueError(f"{row.index_url} is not the index of {row.name}")
+        raise row.damaged(f"{row.index_url} is not the index of {row.name}")
     return ShardIndex(keys, offsets)
 
 

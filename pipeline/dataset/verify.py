@@ -221,12 +221,12 @@ def repair(url: str, run: Map = map) -> list[str]:
     again and changes nothing else; returns those parts.
 
     The tables and the summary go too where a part did, for they speak of it: until the build has run, the dataset is an
-    unfinished one. Raises FileNotFoundError and ValueError where there is no plan that can be read, and `storage.Claimed`.
+    unfinished one. Raises DamagedPlan where there is no plan that can be read, and `storage.Claimed`.
     """
     layout = Layout(storage.absolute(url))
     components = check_format(layout)
     with claim.held(layout) as token:
-        plan = Plan.read(layout)
+        plan = Plan.committed(layout)
         expected = _expected(layout, components)
         removed: list[str] = []
         for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):

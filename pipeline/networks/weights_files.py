@@ -28,6 +28,20 @@ def identity(weights: str) -> str:
     return weights if weights.startswith(RANDOM) else storage.sha256(weights)
 
 
+def of_student(url: str) -> str:
+    """The weights of a student: the file at a path or URL, or that of the run whose folder it is. Raises ValueError for a
+    folder without them."""
+    url = storage.absolute(url)
+    if not storage.is_folder(url):
+        return url
+    file = storage.join(url, "student.safetensors")
+    if not storage.exists(file):
+        raise ValueError(
+            f"{url}: no run of a student, or one that has not ended (it has no student.safetensors)"
+        )
+    return file
+
+
 def package_folder(package: str) -> Path:
     """The folder of an installed package, without importing it. Raises ModuleNotFoundError that names the extra."""
     spec = find_spec(package)

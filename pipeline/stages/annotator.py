@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline import localizers, teachers
 from pipeline.dataset.concepts import Vocabulary
 from pipeline.devices import resolve_device
 from pipeline.filters import check_size
-from pipeline.images import decode
+from pipeline.images import BadSample, decode
 from pipeline.jpeg_gpu import GpuJpegs
 from pipeline.localizers import Localizer
 from pipeline.rejects import Rejects
@@ -44,8 +45,9 @@ class Annotator:
     there are enough (`batches.py`), so the result is a function of the part alone; rows come back in the samples' order.
     While one micro-batch computes, the next ones decode in threads. Threads may call it side by side, each with a part of
     its own: `at_once` of them run models at a time, the others decode, pack, or are outside of it. A runner that sends one
-    part more than that in never lets a model wait for another thing. teacher: that of the settings, where it is loaded
-    already.
+    part more than that in never lets a model wait for another thing. On a GPU each thread has a stream of its own, and
+    one part more may hand in its work, so that the GPU has it when it has done the work before. teacher: that of the
+    settings, where it is loaded already.
     """
 
     def __init__(
@@ -59,24 +61,29 @@ class Annotator:
     ):
         torch.set_num_threads(settings.threads)
         self._settings = settings
-        self._pack = Packer(settings, vocabulary, fingerprint)
         device = resolve_device(settings.teacher.device)
+        self._pack = Packer(settings, vocabulary, fingerprint, device)
         self._localizer: Localizer = localizers.load(settings.localizer, device)
         self._teacher: Teacher = teacher or teachers.load(settings.teacher)
         on_gpu = settings.jpeg_on == "gpu"
         self._jpegs = GpuJpegs(settings.teacher.device, settings.source.max_pixels) if on_gpu else None
         self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
-        self._turn = threading.Semaphore(at_once)
-        self._waited = threading.local()
+        self._prepare = getattr(self._teacher, "prepare", None)
+        self._device = torch.device(device)
+        self._turn = threading.Semaphore(at_once + (self._device.type == "cuda"))
+        self._own = threading.local()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # other streams may read what was put there
 
     def __call__(self, samples: list[dict[str, Any]], rejects: Rejects) -> list[dict[str, Any]]:
         """Every sample comes back annotated or becomes a reject row."""
         torch.set_num_threads(self._settings.threads)  # the setting is one of the calling thread
-        self._waited.seconds = 0.0
+        self._own.waited_s = 0.0
         annotated: list[dict[str, Any]] = []
         n_before = len(rejects.rows)
-        for decoded in self._decoded(samples, rejects):
-            annotated += self._annotate(decoded, rejects)
+        with self._stream():
+            for decoded in self._decoded(samples, rejects):
+                annotated += self._annotate(decoded, rejects)
         source_keys = [sample["source_key"] for sample in samples]
         rejects.rows[n_before:] = in_order(rejects.rows[n_before:], source_keys, "source_key")
         return in_order(annotated, [sample["key"] for sample in samples], "key")
@@ -84,7 +91,15 @@ class Annotator:
     @property
     def waited_s(self) -> float:
         """Seconds that the calling thread's last part waited for others' models."""
-        return float(self._waited.seconds)
+        return float(self._own.waited_s)
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        """A GPU's stream of the calling thread: what waits for its results does not wait for those of other threads."""
+        if self._device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self._device)
+        return torch.cuda.stream(self._own.stream)
 
     def _decoded(self, samples: list[dict[str, Any]], rejects: Rejects) -> Iterator[list[Decoded]]:
         """Micro-batches with their pixels, `AHEAD` of them decoded before they are asked for."""
@@ -127,14 +142,25 @@ class Annotator:
             else decode(bytes(row["image"]), self._settings.source.max_pixels)
         )
         check_size(pixels.shape[1], pixels.shape[0], self._settings.filters)
-        return Decoded(row, pixels, extension)
+        return Decoded(row, pixels, extension, self._seen(pixels))
+
+    def _seen(self, pixels: np.ndarray) -> Any:
+        """An image as `encode_regions` takes it."""
+        if self._prepare is None:
+            return pixels
+        try:
+            return self._prepare(pixels)
+        except Exception as e:
+            if is_of_the_machine(e):
+                raise
+            raise BadSample("model_error", f"{type(e).__name__}: {e}") from e
 
     def _annotate(self, decoded: list[Decoded], rejects: Rejects) -> list[dict[str, Any]]:
         """A micro-batch through the models. If they raise, each of its samples alone, so that one costs only itself."""
         try:
             started = time.perf_counter()
             with self._turn:
-                self._waited.seconds += time.perf_counter() - started
+                self._own.waited_s += time.perf_counter() - started
                 work = self._embed(decoded)
         except Exception as e:
             if len(decoded) > 1:
@@ -153,7 +179,8 @@ class Annotator:
         images = [d.pixels for d in decoded]
         proposals = self._localizer(images, [d.sample["source_key"] for d in decoded])
         boxes = [p.boxes_xyxy_norm.astype(np.float32) for p in proposals]
-        regions = self._teacher.encode_regions(images, [np.concatenate([b, _WHOLE]) for b in boxes])
+        with_whole = [np.concatenate([b, _WHOLE]) for b in boxes]
+        regions = self._teacher.encode_regions([d.seen for d in decoded], with_whole)
         texts = [readable(c) for d in decoded for c in d.sample["captions"]]
         captions = torch.nn.functional.normalize(self._teacher.encode_text(texts), dim=1)
         parts = captions.split([len(d.sample["captions"]) for d in decoded])

@@ -51,6 +51,17 @@ class UnitRecord:
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
+    def is_whole(self, layout: Layout) -> bool:
+        """Whether the unit's index and counts are those of this record."""
+        files = (
+            (layout.unit_index(self.unit), self.index_sha256),
+            (layout.unit_counts(self.unit), self.counts_sha256),
+        )
+        try:
+            return all(storage.sha256(url) == expected for url, expected in files)
+        except FileNotFoundError:
+            return False
+
 
 def index_unit(
     settings: BuildSettings, layout: Layout, number: int, unit: Unit, limit: int = 0

@@ -20,11 +20,12 @@ from pipeline.settings import BuildSettings
 
 @dataclass(frozen=True)
 class Decoded:
-    """A sample with its pixels: uint8 [H, W, 3], upright."""
+    """A sample with its pixels: uint8 [H, W, 3], upright; seen: what the teacher takes of them."""
 
     sample: dict[str, Any]
     pixels: np.ndarray
     extension: str
+    seen: Any
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,17 @@ class Embedded:
 class Packer:
     """Samples behind the models -> rows of `records.ANNOTATED`.
 
-    What can be done for all samples of a micro-batch at once is; no sample's row depends on the others.
+    What can be done for all samples of a micro-batch at once is; no sample's row depends on the others. device: where
+    regions are compared with concepts.
     """
 
-    def __init__(self, settings: BuildSettings, vocabulary: Vocabulary, fingerprint: str):
+    def __init__(
+        self, settings: BuildSettings, vocabulary: Vocabulary, fingerprint: str, device: str = "cpu"
+    ):
         self._settings = settings
         self._names = vocabulary.names
         self._identity = {"pool": vocabulary.hash, "fingerprint": fingerprint}
-        self._aligner = Aligner(vocabulary.embeddings, settings.align)
+        self._aligner = Aligner(vocabulary.embeddings, settings.align, device)
 
     def __call__(self, work: list[Embedded], rejects: Rejects) -> list[dict[str, Any]]:
         """A row of each sample, but for those that became rejects."""

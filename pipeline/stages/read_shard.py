@@ -12,52 +12,51 @@ import pyarrow.parquet as pq
 
 import storage
 from pipeline.dataset import concepts, images, manifest, records
+from pipeline.dataset.damage import DamagedDataset, by_repair
 from pipeline.dataset.label_ranges import read_labels
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import part_rows
 from pipeline.dataset.sample import SIDE_MEMBERS
 from pipeline.dataset.shards import joined, read_shard
 from pipeline.mentions import concept_phrases, concept_spans
-from pipeline.progress import Incomplete
 from pipeline.stages.chain import Job, Payload
 
 
-class DamagedShard(Incomplete):
-    """A shard of the dataset that is read is not what its manifest row says."""
-
-
-def damaged(dataset: Layout, what: str) -> DamagedShard:
-    """The error, with what to do: the dataset that is read is mended by its own command, not by the one that reads it."""
-    error = DamagedShard(what)
-    error.advice = (
-        f"`regionpairs verify {dataset.url} --repair` and the command that made that dataset mend it; after them the "
-        "same command goes on"
-    )
-    return error
+def damaged(dataset: Layout, what: str) -> DamagedDataset:
+    """The error, with what to do."""
+    return DamagedDataset(what, by_repair(dataset.url))
 
 
 def stored_part(dataset: Layout, part: str, with_bytes: bool = True) -> tuple[dict[str, Any], bytes]:
     """The manifest row of a part that is there, and its shard's bytes (none where it has no sample).
 
-    Raises DamagedShard where there is no row or no shard, and for bytes that are not those that were committed.
+    Raises DamagedDataset where there is no row or no shard, and for bytes that are not those that were committed.
     """
     row = manifest.read_row(dataset, part)
     if row is None:
         raise damaged(dataset, f"part {part} of {dataset.url} has no manifest row")
     if not row["shard"] or not with_bytes:
         return row, b""
-    data = _committed(dataset, dataset.shard(part))
+    data = committed(dataset, dataset.shard(part))
     if hashlib.sha256(data).hexdigest() != row["sha256"]:
         raise damaged(dataset, f"{row['shard']} is damaged: its sha256 is not the manifest's")
     return row, data
 
 
-def _committed(dataset: Layout, url: str) -> bytes:
-    """The bytes of a file that a manifest row names. Raises DamagedShard where it is gone."""
+def committed(dataset: Layout, url: str) -> bytes:
+    """The bytes of a file that a manifest row names. Raises DamagedDataset where it is gone."""
     try:
         return storage.read_bytes(url)
     except FileNotFoundError as e:
         raise damaged(dataset, f"{url} is gone") from e
+
+
+def stored_index(dataset: Layout, row: dict[str, Any]) -> pa.Table:
+    """The index of a manifest row's shard. Raises DamagedDataset for one that is gone or not the one that was committed."""
+    data = committed(dataset, dataset.index(row["part"]))
+    if hashlib.sha256(data).hexdigest() != row["index_sha256"]:
+        raise damaged(dataset, f"the index of {row['shard']} is damaged: its sha256 is not the manifest's")
+    return pq.ParquetFile(pa.BufferReader(data)).read()
 
 
 class ReadShard:
@@ -81,7 +80,7 @@ class ReadShard:
         payload.rejects.rows.extend(row["rejects"])
         if not row["shard"]:
             return self.writes.empty_table()
-        members = _labels(self._from, row) if ranges else self._members(payload.part.name, data)
+        members = _labels(self._from, row) if ranges else self._members(row, data)
         return records.with_images(list(self._samples(payload, members)), self.writes)
 
     def _samples(
@@ -104,32 +103,28 @@ class ReadShard:
                 "phrases": concept_phrases(spans, row["phrases"]),
             }
 
-    def _members(self, part: str, data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
+    def _members(self, row: dict[str, Any], data: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Key and members of each sample, the image among them (empty where it lies elsewhere and is not asked for)."""
         if self._images is None:
             yield from read_shard(data)
         elif self.with_images:
-            yield from joined(data, stored_part(self._images, part)[1])
+            yield from joined(data, stored_part(self._images, row["part"])[1])
         else:
-            index = storage.read_table(self._from.index(part), ["key", "extension"])
+            index = stored_index(self._from, row)
             extensions = dict(zip(*(index[name].to_pylist() for name in ("key", "extension")), strict=True))
             for key, members in read_shard(data):
                 yield key, {**members, extensions[key]: b""}
 
 
 def _labels(dataset: Layout, row: dict[str, Any]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and members of each sample of a part, without its image, which is not read. Raises DamagedShard.
+    """Key and members of each sample of a part, without its image, which is not read. Raises DamagedDataset.
 
     A shard's sha256 needs all of it, so it is not compared: the index has one of its own, a .npz has checksums, a .json
     the key.
     """
-    data = _committed(dataset, dataset.index(row["part"]))
-    if hashlib.sha256(data).hexdigest() != row["index_sha256"]:
-        raise damaged(dataset, f"the index of {row['shard']} is damaged: its sha256 is not the manifest's")
+    index = stored_index(dataset, row)
     try:
-        for key, members in read_labels(
-            dataset.shard(row["part"]), pq.ParquetFile(pa.BufferReader(data)).read()
-        ):
+        for key, members in read_labels(dataset.shard(row["part"]), index):
             if json.loads(members["json"])["key"] != key:
                 raise ValueError(f"sample {key} is another one")
             yield key, members

@@ -66,7 +66,10 @@ class Remove:
             return ""
         if self._job.settings.recheck == "bytes":
             return blocks.changed(self._from, row)
-        n_bytes = storage.size(self._from.shard(row["part"]))
+        try:
+            n_bytes = storage.size(self._from.shard(row["part"]))
+        except FileNotFoundError:
+            return "missing"
         return "" if n_bytes == row["n_bytes"] else f"{n_bytes} bytes instead of {row['n_bytes']}"
 
     def _rewritten(self, payload: Payload, gone: dict[str, str], seconds: Any) -> dict[str, Any]:

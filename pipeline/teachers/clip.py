@@ -15,7 +15,7 @@ from pipeline.teachers.clip_text import text_encoder
 from pipeline.teachers.open_clip_regions import region_encoder
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, SizeOf, Tower
+from pipeline.teachers.tower import CropTower, Prepare, SizeOf, Tower
 
 #: The short and long side in pixels of RegionCLIP's images (PARITY 39); the short side is the default.
 SHORT_SIDE, LONG_OVER_SHORT = 800, 1333 / 800
@@ -75,9 +75,12 @@ class ClipTeacher:
         """`Tower.seen_size`; None where every region is cut out and encoded apart."""
         return self._regions.seen_size if isinstance(self._regions, Tower) else None
 
-    def encode_regions(
-        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
-    ) -> list[torch.Tensor]:
+    @property
+    def prepare(self) -> Prepare | None:
+        """`Tower.prepare`; None where every region is cut out and encoded apart."""
+        return self._regions.prepare if isinstance(self._regions, Tower) else None
+
+    def encode_regions(self, images: list[Any], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
         return self._regions.regions(images, boxes_xyxy_norm)
 
     @torch.inference_mode()

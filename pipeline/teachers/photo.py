@@ -28,7 +28,7 @@ from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.sentences import SentenceEncoder, minilm_folder
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Hardware, SizeOf, Tower
+from pipeline.teachers.tower import CropTower, Hardware, Prepare, SizeOf, Tower
 
 IMAGE_SIZE = 480
 CROP_SIZE = 224
@@ -104,9 +104,12 @@ class PhotoTeacher:
         """`Tower.seen_size`; None where every region is cut out and encoded apart."""
         return self._regions.seen_size if isinstance(self._regions, Tower) else None
 
-    def encode_regions(
-        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
-    ) -> list[torch.Tensor]:
+    @property
+    def prepare(self) -> Prepare | None:
+        """`Tower.prepare`; None where every region is cut out and encoded apart."""
+        return self._regions.prepare if isinstance(self._regions, Tower) else None
+
+    def encode_regions(self, images: list[Any], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
         return self._regions.regions(images, boxes_xyxy_norm)
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:

@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
+
+from pipeline.devices import to_device
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Preprocess:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], on the same device."""
-        mean = torch.tensor(self.mean, device=pixels.device) * 255.0
-        std = torch.tensor(self.std, device=pixels.device) * 255.0
+        mean = to_device(torch.tensor(self.mean) * 255.0, pixels.device)
+        std = to_device(torch.tensor(self.std) * 255.0, pixels.device)
         return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
@@ -50,6 +53,22 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == size:
         return image
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def resize_as_it_lies(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`resize` as Pillow keeps it, uint8 [*size, 4] with a fourth channel without a meaning, where it lies in one piece.
+
+    Copying that out releases the interpreter lock; Pillow's own way to three channels holds it, and a thread that hands
+    work to a GPU waits for all who do.
+    """
+    picture = Image.fromarray(image)
+    if image.shape[:2] != size:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    try:
+        lies = pa.array(picture)
+    except (TypeError, ValueError):  # Pillow before 11.2; a picture in several blocks
+        return np.asarray(picture)
+    return lies.flatten().to_numpy().reshape(*size, 4)
 
 
 def crops(image: np.ndarray, boxes_xyxy_norm: np.ndarray, size: int) -> np.ndarray:

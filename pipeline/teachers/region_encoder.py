@@ -32,7 +32,7 @@ class RegionEncoder(nn.Module):
     region_chunk: int = 256
 
     def features(self, images: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-        """float [B, 3, H, W], int [B, 2] (height, width of what is not padding) -> the map [B, C, h, w]."""
+        """float [B, 3, H, W], int [B, 2] on the CPU (height, width of what is not padding) -> the map [B, C, h, w]."""
         raise NotImplementedError
 
     def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
@@ -52,8 +52,9 @@ class RegionEncoder(nn.Module):
         flow to every parameter. A box that covers the whole image gives the global embedding.
         """
         if sizes is None:
-            sizes = torch.tensor([images.shape[2:]] * len(images), device=images.device)
-        rois = rois_of(boxes_xyxy_norm, sizes.to(images.device))
+            sizes = torch.tensor([images.shape[2:]] * len(images))
+        sizes = sizes.cpu()
+        rois = rois_of(boxes_xyxy_norm, sizes, images.device)
         features = self.features(images, sizes)
         if len(rois) == 0:
             return features.new_zeros((0, self.dim)) + 0.0 * features.sum()

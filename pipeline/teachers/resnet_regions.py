@@ -48,7 +48,7 @@ class ResNetRegions(RegionEncoder):
         return extend_edges(x, sizes) if self.mask_padding else x
 
     def _masked(self, x: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-        mask = valid_mask(sizes, x.shape[2], x.shape[3]) if self.mask_padding else None
+        mask = valid_mask(sizes, x.shape[2], x.shape[3], x.device) if self.mask_padding else None
         return x if mask is None else x * mask
 
     def _block(

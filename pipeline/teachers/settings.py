@@ -39,7 +39,7 @@ class TeacherSettings:
         batch_images: images in one encoder pass
         channels_last: lay tensors out channels last (faster for convolutions on CPUs and GPUs)
         compile: run the encoder through torch.compile (a minute at the start)
-        resize_threads: threads that resize the next images while the encoder runs; 0: none
+        resize_threads: threads that resize the next images while the encoder runs, outside of a build, whose decode threads do it; 0: none
         options: whatever a kind of an installed package takes besides (a mapping); our own kinds take none
     """  # noqa: E501 - one line a key: it becomes --help
 

@@ -19,7 +19,7 @@ from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.shapes_clip import DIM, ShapesClip, ShapesImageTower
-from pipeline.teachers.tower import CropTower, SizeOf, Tower
+from pipeline.teachers.tower import CropTower, Prepare, SizeOf, Tower
 
 #: The side in pixels of the pictures that it saw last in its training, and of a crop about one of their objects.
 SIDE, CROP_SIDE = 96, 48
@@ -83,9 +83,12 @@ class ShapesTeacher:
         """`Tower.seen_size`; None where every region is cut out and encoded apart."""
         return self._regions.seen_size if isinstance(self._regions, Tower) else None
 
-    def encode_regions(
-        self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]
-    ) -> list[torch.Tensor]:
+    @property
+    def prepare(self) -> Prepare | None:
+        """`Tower.prepare`; None where every region is cut out and encoded apart."""
+        return self._regions.prepare if isinstance(self._regions, Tower) else None
+
+    def encode_regions(self, images: list[Any], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
         return self._regions.regions(images, boxes_xyxy_norm)
 
     @torch.inference_mode()

@@ -85,7 +85,7 @@ class TimmViTRegions(RegionEncoder):
         x = trunk.patch_embed.proj(images)
         batch, _, height, width = x.shape
         cells = sizes // self.stride
-        mask = valid_mask(cells, height, width)
+        mask = valid_mask(cells, height, width, images.device)
         x = trunk.patch_embed.norm(x.flatten(2).transpose(1, 2))
         x = trunk.norm_pre(trunk.pos_drop(x + self._positions(cells, height, width, padded=mask is not None)))
         keys = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -11,12 +11,14 @@ from torch import nn
 
 from pipeline.devices import resolve_device, to_device
 from pipeline.teachers.batching import ahead, groups_by_size, halving
-from pipeline.teachers.preprocess import Preprocess, crops, resize
+from pipeline.teachers.preprocess import Preprocess, crops, resize, resize_as_it_lies
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 
 #: (height, width) of an image -> (height, width) at which it is seen.
 SizeOf = Callable[[int, int], tuple[int, int]]
+#: uint8 [H, W, 3] -> the image as a pass takes it.
+Prepare = Callable[[np.ndarray], torch.Tensor]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -32,9 +34,9 @@ class Hardware:
         """The module in evaluation mode, frozen, on the device."""
         return module.eval().requires_grad_(False).to(device=self.device).to(memory_format=self.layout)
 
-    def batch(self, pixels: list[np.ndarray], preprocess: Preprocess) -> torch.Tensor:
-        """uint8 [H, W, 3] of one size -> the tower's input [B, 3, H, W]."""
-        stacked = to_device(np.stack(pixels), self.device)
+    def batch(self, pixels: Sequence[np.ndarray | torch.Tensor], preprocess: Preprocess) -> torch.Tensor:
+        """uint8 [H, W, 3 or more] of one size, of which three channels count -> the tower's input [B, 3, H, W]."""
+        stacked = torch.stack([to_device(p, self.device) for p in pixels])[..., :3]
         return preprocess.normalise(stacked).contiguous(memory_format=self.layout)
 
     def autocast(self) -> AbstractContextManager:
@@ -65,15 +67,27 @@ class Tower:
         """(height, width) at which an image is seen; images of one such size share a pass."""
         return self.preprocess.size_of(height, width)
 
-    def regions(self, images: list[np.ndarray], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+    def prepare(self, image: np.ndarray) -> torch.Tensor:
+        """uint8 at the size at which it is seen: [H, W, 3], or for a GPU [H, W, 3 or 4] in pinned memory, of which three
+        channels count. Any thread may ask."""
+        size = self.seen_size(*image.shape[:2])
+        on_gpu = self.hardware.device.type == "cuda"
+        pixels = resize_as_it_lies(image, size) if on_gpu else resize(image, size)
+        seen = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=on_gpu)
+        seen.numpy()[:] = pixels
+        return seen
+
+    def regions(
+        self, images: Sequence[np.ndarray | torch.Tensor], boxes_xyxy_norm: list[np.ndarray]
+    ) -> list[torch.Tensor]:
         """`Teacher.encode_regions` by one pass an image."""
         out = [torch.zeros(0, self.encoder.dim)] * len(images)
         filled = [index for index, boxes in enumerate(boxes_xyxy_norm) if len(boxes)]
-        sizes = {index: self.preprocess.size_of(*images[index].shape[:2]) for index in filled}
+        sizes = {index: self._size_of(images[index]) for index in filled}
         groups = groups_by_size(sizes, self.batch_images)
 
-        def load(group: list[int]) -> list[np.ndarray]:
-            return [resize(images[index], sizes[index]) for index in group]
+        def load(group: list[int]) -> list[torch.Tensor]:
+            return [self._prepared(images[index]) for index in group]
 
         for group, pixels in zip(groups, ahead(load, groups, self.resize_threads), strict=True):
             pairs = list(zip(pixels, [boxes_xyxy_norm[index] for index in group], strict=True))
@@ -81,8 +95,15 @@ class Tower:
                 out[index] = embeddings
         return on_cpu(out)
 
+    def _prepared(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
+        return image if isinstance(image, torch.Tensor) else self.prepare(image)
+
+    def _size_of(self, image: np.ndarray | torch.Tensor) -> tuple[int, int]:
+        height, width = image.shape[:2]
+        return (height, width) if isinstance(image, torch.Tensor) else self.seen_size(height, width)
+
     @torch.inference_mode()
-    def _pass(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[torch.Tensor]:
+    def _pass(self, pairs: list[tuple[torch.Tensor, np.ndarray]]) -> list[torch.Tensor]:
         """One pass over images of one size; what it returns lies on the device."""
         batch = self.hardware.batch([pixels for pixels, _ in pairs], self.preprocess)
         sizes = [len(boxes) for _, boxes in pairs]

@@ -32,13 +32,14 @@ class ViTRegions(RegionEncoder):
         self.dim = visual.output_dim
         self.stride = visual.patch_size[0]
         self.multiple_of = self.stride
+        self._placed: dict[tuple[int, ...], torch.Tensor] = {}
 
     def features(self, images: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
         visual = self.visual
         x = visual.conv1(images)
         batch, _, height, width = x.shape
         cells = sizes // self.stride
-        mask = valid_mask(cells, height, width)
+        mask = valid_mask(cells, height, width, images.device)
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(batch, 1, -1), x], dim=1)
         x = x + self._positions(cells, height, width, padded=mask is not None).to(x.dtype)
@@ -58,8 +59,20 @@ class ViTRegions(RegionEncoder):
         """[1 or B, 1 + h w, C]: each image's positions are those of its own grid, not of the padded canvas."""
         embedding = self.visual.positional_embedding
         if not padded:
-            return positions(embedding, height, width)[None]
+            return self._unpadded(embedding, height, width)[None]
         return torch.stack([padded_positions(embedding, h, w, height, width) for h, w in cells.tolist()])
+
+    def _unpadded(self, embedding: nn.Parameter, height: int, width: int) -> torch.Tensor:
+        """`positions`; of a frozen tower kept for the next pass, since interpolating takes a sixth of a small pass."""
+        if embedding.requires_grad:
+            return positions(embedding, height, width)
+        key = (height, width, embedding.data_ptr(), embedding._version)
+        if key not in self._placed:
+            found = positions(embedding, height, width)
+            if found.device.type == "cuda":
+                torch.cuda.current_stream(found.device).synchronize()  # other streams will read it
+            self._placed = {**dict(list(self._placed.items())[-63:]), key: found}
+        return self._placed[key]
 
     def pool(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         return average_under(features, rois, self.stride)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import build_pairs
+from jobs import build_pairs, cli
 from jobs.arguments import parse
 from pipeline.settings import BuildSettings
 
@@ -112,5 +112,12 @@ def test_the_help_begins_with_what_the_job_does_and_names_its_own_configurations
     assert "    python jobs/build_pairs.py --config photos --runtime local --out /data/photos ..." in head
     assert "comes with the project: demo, photos, regionclip --print_config" in " ".join(said.split())
     assert "train_tiny" not in said
+    with pytest.raises(SystemExit):
+        cli.main(["build", "--help"])
+    typed = capsys.readouterr().out  # what was typed, and no script
+    assert (
+        "    regionpairs build --config photos --runtime local --out /data/photos ..." in typed.splitlines()
+    )
+    assert "python jobs/" not in typed
     titles = [line for line in head if line.endswith(":") and not line.startswith(" ") and line != "options:"]
     assert all(title[0].isupper() for title in titles), titles

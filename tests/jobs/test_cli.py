@@ -242,7 +242,11 @@ def test_a_job_that_fails_says_the_command_and_not_the_script(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("regionpairs build: ")
     with pytest.raises(SystemExit):
         cli.main(["relabel", "--help"])
-    assert "usage: regionpairs relabel" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("usage: regionpairs relabel DATASET --out FOLDER ")
+    assert (
+        "    regionpairs relabel DATASET --out /data/relabelled --pool /data/other_pool" in said.splitlines()
+    )
 
 
 def test_errors_say_what_to_do_next(tmp_path, capsys):

@@ -13,6 +13,7 @@ import pytest
 from pipeline.align import AlignSettings
 from pipeline.build import build
 from pipeline.dataset import Dataset
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Plan
 from pipeline.dataset.random_access import Shards
@@ -22,7 +23,7 @@ from pipeline.relabel import relabel
 from pipeline.remove import remove
 from pipeline.run_local import LocalRunner
 from pipeline.stages.chain import Job, Payload
-from pipeline.stages.read_shard import DamagedShard, ReadLabels, ReadShard
+from pipeline.stages.read_shard import ReadLabels, ReadShard
 from reports import choose
 from reports.facts import show
 from tests.fakes import ColorTeacher
@@ -90,7 +91,7 @@ def test_images_are_not_read_and_damaged_labels_are_told(story, tmp_path):
     at = data.index(whole[0]["image"])
     shard.write_bytes(data[: at + 20] + b"?" * 50 + data[at + 70 :])  # an image is another: nobody looks
     assert ReadLabels(job)(Payload.start(part)).to_pylist() == labels
-    with pytest.raises(DamagedShard):
+    with pytest.raises(DamagedDataset):
         ReadShard(job)(Payload.start(part))
     for broken in (
         data.replace(b'"key": "', b'"key": "x', 1),
@@ -98,7 +99,7 @@ def test_images_are_not_read_and_damaged_labels_are_told(story, tmp_path):
         data.replace(b"{", b"["),
     ):
         shard.write_bytes(broken)
-        with pytest.raises(DamagedShard, match="damaged"):
+        with pytest.raises(DamagedDataset, match="damaged"):
             ReadLabels(job)(Payload.start(part))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evaluation.model_report import load_student
 from jobs import average_students, cli
 from pipeline import teachers
 from pipeline.teachers.settings import TeacherSettings
@@ -116,3 +117,11 @@ def test_folders_of_runs_become_a_student_that_a_teacher_is_made_of(tmp_path):
     image = [torch.full((64, 64, 3), 90, dtype=torch.uint8).numpy()]
     got = teachers.load(settings).encode_regions(image, boxes)[0]
     assert torch.isfinite(got).all()
+    one = tmp_path / "one"  # a run's folder is measured too
+    by_folder, by_file = (
+        load_student(TeacherSettings(kind="shapes"), str(path)).encode_regions(image, boxes)[0]
+        for path in (one, one / "student.safetensors")
+    )
+    assert torch.equal(by_folder, by_file)
+    with pytest.raises(ValueError, match="has not ended"):
+        load_student(TeacherSettings(kind="shapes"), str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,42 @@ def test_a_sample_that_makes_a_model_raise_costs_that_sample_alone(tmp_path, sou
     summary = build(worlds.settings(tmp_path / "out", source), LocalRunner())
     assert (summary["n_samples"], summary["rejects_by_reason"]) == (19, {"model_error": 1})
     assert list(verify(str(tmp_path / "out"))) == []
+
+
+class Preparing(ColorTeacher):
+    """Prepares images, and knows by which threads; raises for a picture of one odd size."""
+
+    def __init__(self, error: Exception | None = None):
+        self.error, self.threads = error, set()
+
+    def prepare(self, image):
+        self.threads.add(threading.current_thread().name.split("_")[0])
+        if self.error and image.shape[:2] == ODD:
+            raise self.error
+        return torch.from_numpy(image.copy())
+
+    def encode_regions(self, images, boxes_xyxy_norm):
+        assert all(isinstance(image, torch.Tensor) for image in images)
+        return super().encode_regions([image.numpy() for image in images], boxes_xyxy_norm)
+
+
+def test_what_a_teacher_can_do_ahead_the_threads_that_decode_do(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(teachers, "load", lambda settings: ColorTeacher())
+    build(worlds.settings(tmp_path / "plain", source), LocalRunner())
+    teacher = Preparing()
+    monkeypatch.setattr(teachers, "load", lambda settings: teacher)
+    build(worlds.settings(tmp_path / "ahead", source), LocalRunner())
+    assert teacher.threads == {"decode"}
+    assert worlds.hashes(tmp_path / "ahead") == worlds.hashes(tmp_path / "plain")
+
+
+def test_an_image_that_cannot_be_prepared_costs_that_sample_alone(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(teachers, "load", lambda settings: Preparing(ValueError("too thin")))
+    summary = build(worlds.settings(tmp_path / "out", source), LocalRunner())
+    assert (summary["n_samples"], summary["rejects_by_reason"]) == (19, {"model_error": 1})
+    monkeypatch.setattr(teachers, "load", lambda settings: Preparing(OSError(5, "EIO")))
+    with pytest.raises(Incomplete, match=r"1 of 4 parts failed.*sample 008\.jpg"):
+        build(worlds.settings(tmp_path / "broken", source), LocalRunner())
 
 
 @pytest.mark.parametrize(

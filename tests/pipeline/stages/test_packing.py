@@ -36,7 +36,7 @@ def embedded(seed: int, n: int) -> Embedded:
         torch.from_numpy(rng.normal(size=(len(row["captions"]), DIM))), dim=1
     )
     return Embedded(
-        Decoded(row, np.zeros((20, 30, 3), np.uint8), "jpg"),
+        Decoded(row, np.zeros((20, 30, 3), np.uint8), "jpg", None),
         np.concatenate([low, low + rng.random((n, 2)) / 2], axis=1).astype(np.float32),
         rng.normal(size=n).astype(np.float32),
         torch.from_numpy(rng.normal(size=(n + 1, DIM))).float(),

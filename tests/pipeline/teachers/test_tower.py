@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from pipeline.networks.batch_norms import fold_batch_norms
 from pipeline.teachers.open_clip_regions import region_encoder
-from pipeline.teachers.preprocess import Preprocess, crops, resize
+from pipeline.teachers.preprocess import Preprocess, crops, resize, resize_as_it_lies
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.tower import CropTower, Tower
 from tests import pictures
@@ -68,6 +68,42 @@ def test_a_batch_gives_what_its_images_give_alone(make):
     for image, box, got in zip(images(), boxes(), together, strict=True):
         assert got.dtype == torch.float32
         torch.testing.assert_close(got, tower.regions([image], [box])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_images_that_were_prepared_give_what_they_give_unprepared():
+    tower = tower_of(batch_images=4)
+    prepared = [tower.prepare(image) for image in images()]
+    assert [tuple(p.shape[:2]) for p in prepared] == [tower.seen_size(*shape) for shape in SHAPES]
+    for a, b in zip(tower.regions(prepared, boxes()), tower.regions(images(), boxes()), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+@pytest.mark.parametrize("size", [(48, 64), (80, 100), (3000, 4000)])  # the last lies in several blocks
+def test_pixels_copied_as_they_lie_are_those_of_a_resized_image(size):
+    image = np.asarray(pictures.photo(64, 48, seed=1))
+    assert (resize_as_it_lies(image, size)[..., :3] == resize(image, size)).all()
+
+
+def test_a_fourth_channel_does_not_count():
+    tower = tower_of()
+    prepared = [tower.prepare(image) for image in images()]
+    wide = [F.pad(p, (0, 1), value=7) for p in prepared]
+    for a, b in zip(tower.regions(wide, boxes()), tower.regions(prepared, boxes()), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_positions_that_were_kept_are_those_of_the_weights_of_now():
+    tower = tower_of(towers.vit)
+    before = torch.cat(tower.regions(images(), boxes()))
+    assert torch.equal(torch.cat(tower.regions(images(), boxes())), before)
+    with torch.no_grad():
+        tower.encoder.visual.positional_embedding.mul_(2)
+    fresh = tower_of(towers.vit)
+    with torch.no_grad():
+        fresh.encoder.visual.positional_embedding.mul_(2)
+    after = torch.cat(tower.regions(images(), boxes()))
+    assert not torch.equal(after, before)
+    assert torch.equal(after, torch.cat(fresh.regions(images(), boxes())))
 
 
 def test_the_same_batch_gives_the_same_bytes():

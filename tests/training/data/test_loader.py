@@ -20,6 +20,7 @@ from hypothesis import given, settings
 
 import storage
 from pipeline.dataset import Dataset, Layout
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.random_access import Shards
 from tests.training.datasets import make_dataset, sample_row, to_memory, write_shard
@@ -212,7 +213,7 @@ def test_a_shard_that_is_not_there_ends_the_run_and_replaces_nothing(dataset, tm
     shutil.copytree(dataset, copy)
     next((copy / "shards").glob("000001-*")).unlink()
     loader = _loader(copy, tmp_path, bad_budget=1.0, workers=workers)
-    with pytest.raises(FileNotFoundError, match="000001-"):
+    with pytest.raises(DamagedDataset, match=r"000001-.* is gone"):
         list(loader.steps(20))
     assert not loader.skipped
 
@@ -227,7 +228,7 @@ def test_an_index_that_is_gone_or_damaged_is_an_error_of_one_line(dataset, tmp_p
     with pytest.raises(ValueError, match="is damaged"):
         list(_loader(copy, tmp_path).steps(20))
     index.unlink()
-    with pytest.raises(FileNotFoundError, match=r"index/000001-000000000001\.parquet"):
+    with pytest.raises(DamagedDataset, match=r"index/000001-000000000001\.parquet is gone"):
         _loader(copy, tmp_path, subset=0.5)
 
 

@@ -1,0 +1,30 @@
+"""What is wrong with a dataset whose own plan or manifest names files that are missing or have changed."""
+
+from __future__ import annotations
+
+
+class DamagedDataset(ValueError):
+    """A file that the plan or the manifest names is missing, or is not the one that was committed.
+
+    advice: what mends it. The dataset is mended by the command that made it, not by the one that reads it.
+    """
+
+    def __init__(self, what: str, advice: str = ""):
+        super().__init__(what)
+        self.advice = advice
+
+    def __reduce__(self) -> tuple[type[DamagedDataset], tuple[str, str]]:
+        return type(self), (str(self), self.advice)
+
+
+def by_repair(dataset: str) -> str:
+    """What mends a shard, an index or a manifest row of the dataset at this URL."""
+    return (
+        f"`regionpairs verify {dataset} --repair` and the command that made that dataset mend it; after them the "
+        "same command goes on"
+    )
+
+
+def by_its_maker(dataset: str) -> str:
+    """What mends the plan of the dataset at this URL."""
+    return f"the command that made {dataset} mends it; after it the same command goes on"

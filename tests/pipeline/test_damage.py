@@ -1,0 +1,162 @@
+"""Files of a dataset that are gone or damaged: what mends them is said, and does."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from jobs import cli
+from jobs.failures import failure
+from pipeline.align import AlignSettings
+from pipeline.block_list import BlockList
+from pipeline.build import build
+from pipeline.dataset.damage import DamagedDataset
+from pipeline.dataset.plan import DamagedPlan
+from pipeline.dataset.verify import repair, verify
+from pipeline.merge import merge
+from pipeline.relabel import relabel
+from pipeline.remove import remove
+from pipeline.run_local import LocalRunner
+from pipeline.runner import Incomplete
+from tests.fakes import ColorTeacher
+from tests.pipeline import worlds
+
+ALIGN = AlignSettings(policy="blend", tau=0.1, threshold=0.2, top_k=3, region_embeddings="fp16")
+OF_THE_PLAN = ("plan/plan.json", "plan/units.parquet", "plan/parts.parquet", "plan/index/000000.parquet")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _models():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.teachers.load", lambda settings: ColorTeacher())
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A dataset's settings."""
+    folder = tmp_path_factory.mktemp("made")
+    settings = worlds.settings(folder / "first", worlds.coco_folder(folder / "source", n=8), align=ALIGN)
+    build(settings, LocalRunner())
+    return settings
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    shutil.copytree(made.out, tmp_path / "first")
+    return dataclasses.replace(made, out=str(tmp_path / "first"))
+
+
+def elsewhere(settings, name: str):
+    return dataclasses.replace(settings, out=str(Path(settings.out).parent / name))
+
+
+def derivations(settings):
+    """What makes a dataset out of another: name -> a function of no argument."""
+    out, runner = settings.out, LocalRunner()
+    none = BlockList(frozenset({"of-nobody"}))
+    return {
+        "relabelled": lambda: relabel(out, elsewhere(settings, "relabelled"), runner),
+        "labels": lambda: relabel(out, elsewhere(settings, "labels"), runner, labels_only=True),
+        "removed": lambda: remove(out, elsewhere(settings, "removed"), none, runner),
+        "merged": lambda: merge(out, [out], elsewhere(settings, "merged"), runner),
+    }
+
+
+@pytest.mark.parametrize("file", OF_THE_PLAN)
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_plan_that_is_gone_or_damaged_is_answered_with_what_mends_it(copied, file, cut, capsys):
+    path = Path(copied.out, file)
+    before = path.read_bytes()
+    if cut:
+        path.write_bytes(before[:-9])
+    else:
+        path.unlink()
+    for name, make in derivations(copied).items():
+        with pytest.raises(DamagedPlan, match=f"{'damaged' if cut else 'missing'}: {file}") as e:
+            make()
+        assert failure("x.py", e.value) == 1, name
+        assert f"the command that made {copied.out} mends it" in capsys.readouterr().err
+    build(copied, LocalRunner())  # is that command
+    assert path.read_bytes() == before
+    for name, make in derivations(copied).items():
+        make()
+        assert list(verify(str(Path(copied.out).parent / name))) == [], name
+
+
+def test_a_record_whose_index_or_counts_are_gone_is_no_record(copied):
+    before = worlds.hashes(Path(copied.out))
+    files = {name: Path(copied.out, "plan", name) for name in ("plan.json", "index/000000.parquet")}
+    files["counts"] = Path(copied.out, "plan/counts/000000.parquet")
+    for gone in (("plan.json", "index/000000.parquet"), ("plan.json", "counts"), tuple(files)):
+        content = {name: files[name].read_bytes() for name in gone}
+        for name in gone:
+            files[name].unlink()
+        build(copied, LocalRunner())
+        assert {name: files[name].read_bytes() for name in gone} == content
+    assert worlds.hashes(Path(copied.out)) == before
+    assert list(verify(copied.out)) == []
+
+
+def test_counts_that_are_gone_when_a_pool_is_to_be_made_are_made_anew(copied):
+    for name in ("plan/counts/000000.parquet", "concept_pool/embeddings.json"):
+        Path(copied.out, name).unlink()
+    build(copied, LocalRunner())
+    assert list(verify(copied.out)) == []
+
+
+@pytest.mark.parametrize("name", ["relabelled", "labels", "removed", "merged"])
+def test_the_command_that_made_a_dataset_from_another_makes_its_indices_anew(copied, name):
+    make, path = derivations(copied)[name], Path(copied.out).parent / name / "plan/index/000000.parquet"
+    make()
+    before = path.read_bytes()
+    path.unlink()
+    assert make()["last_run"]["n_parts_built"] == 0
+    assert path.read_bytes() == before
+    path.write_bytes(b"cut")
+    make()
+    assert path.read_bytes() == before
+
+
+def test_between_repair_and_rebuild_labels_point_to_what_completes_their_images(copied):
+    """Labels alone stand on another dataset: while that is being mended nothing has moved."""
+    relabel(copied.out, elsewhere(copied, "labels"), LocalRunner(), labels_only=True)
+    labels = str(Path(copied.out).parent / "labels")
+    next(Path(copied.out).glob("shards/*.tar")).unlink()
+    again = partial(relabel, labels, elsewhere(copied, "again"), LocalRunner())
+    with pytest.raises(Incomplete, match=f"verify {copied.out} --repair"):
+        again()
+    assert len(repair(copied.out)) == 1
+    with pytest.raises(DamagedDataset, match=f"{copied.out}, which has their images, is not complete") as e:
+        again()
+    assert f"the command that made {copied.out}" in e.value.advice
+    build(copied, LocalRunner())
+    again()
+
+
+@pytest.mark.parametrize("kind", ["shards/*.tar", "index/*.parquet"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_shard_or_index_that_is_gone_or_damaged_ends_every_command_with_1_and_says_what_mends_it(
+    copied, kind, cut, tmp_path, capsys
+):
+    for path in sorted(Path(copied.out).glob(kind)):
+        if cut:
+            path.write_bytes(path.read_bytes()[:600])
+        else:
+            path.unlink()
+    for name, make in derivations(copied).items():
+        if kind.startswith("index") and name in ("relabelled", "merged"):
+            continue  # they read none
+        with pytest.raises((Incomplete, DamagedDataset)) as e:
+            make()
+        assert "--repair" in str(e.value) + getattr(e.value, "advice", ""), name
+    commands = [["view", copied.out, "--out", str(tmp_path / "x.png")]]
+    if kind.startswith("shards"):
+        commands.append(["export", copied.out, "--format", "coco", "--out", str(tmp_path / "coco")])
+    for command in commands:
+        assert cli.main(command) == 1, command
+        assert f"regionpairs verify {copied.out} --repair" in capsys.readouterr().err
