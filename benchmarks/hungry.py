@@ -13,6 +13,10 @@ that the annotator calls. Nothing is resized in either: that belongs to the mode
   before the pools run empty; `ray_start_s` is what came before. CPU seconds are those of all processes that the driver
   started, per image; `ray_cpu_ms` has them by kind of process. Nothing is taken off for Ray's own constant work:
   `ray_idle_cpu_share` is what each kind takes of a CPU where nothing is asked of Ray, `ray_idle_cpu_ms` the same per image.
+- `..._decoding`: what the annotator's own decode threads did meanwhile. `cpu_ms` an image, and `share_of_cpu`: that over
+  all CPU seconds of the same time, so neither the machine's speed nor its other programs move it. `in_hand`: the share
+  of the time that a thread had an image to decode, whether or not it had a core. At 1.0 the annotator never waits, and
+  only the cores are missing; `share_of_cpu` is then all that two cores that are shared with the other stages can give.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from typing import Any
 
 from benchmarks.null_models import (
     CAPTIONS,
+    Decodings,
     FreeAnnotate,
     NullTeacher,
     light_photos,
@@ -49,13 +54,16 @@ def hungry(folder: Path, quick: bool) -> dict[str, Any]:
     """One annotator against bare decoding, in turns."""
     use_null_models()
     n, rounds = (96, 5) if quick else (256, 10)
+    decodings = Decodings()
     return {
-        **shares(folder, photos(16), n, rounds, "hungry_share"),
-        **shares(folder, light_photos(16), n, rounds, "hungry_share_light"),
+        **shares(folder, photos(16), n, rounds, "hungry_share", decodings),
+        **shares(folder, light_photos(16), n, rounds, "hungry_share_light", decodings),
     }
 
 
-def shares(folder: Path, pictures: list[bytes], n: int, rounds: int, name: str) -> dict[str, Any]:
+def shares(
+    folder: Path, pictures: list[bytes], n: int, rounds: int, name: str, decodings: Decodings
+) -> dict[str, Any]:
     """The two shares of one kind of picture, and what bare decoding gave."""
     from pipeline.rejects import Rejects
     from pipeline.stages.annotator import Annotator
@@ -70,7 +78,12 @@ def shares(folder: Path, pictures: list[bytes], n: int, rounds: int, name: str) 
                 assert len(part) == 32
 
     annotate()
+    before = decodings.so_far()
     rounds_of = [(_spent(annotate), _spent(lambda: _decode(samples))) for _ in range(rounds)]
+    after, (ours_s, ours_cpu_s) = (
+        decodings.so_far(),
+        (sum(spent[0][i] for spent in rounds_of) for i in (0, 1)),
+    )
     wall = statistics.median(bare[0] / ours[0] for ours, bare in rounds_of)
     ours_ms, bare_ms = (1000 / n * min(spent[i][1] for spent in rounds_of) for i in (0, 1))
     return {
@@ -78,6 +91,7 @@ def shares(folder: Path, pictures: list[bytes], n: int, rounds: int, name: str) 
         f"{name}_by_cpu_time": round(bare_ms / ours_ms, 3),
         f"{name}_cpu_ms": {"decode": round(bare_ms, 2), "rest": round(ours_ms - bare_ms, 2)},
         f"{name}_decoded_per_s": round(n / min(bare[0] for _, bare in rounds_of), 1),
+        f"{name}_decoding": _decoding(before, after, ours_s, ours_cpu_s / rounds / n),
         f"{name}_kb": round(sum(map(len, pictures)) / len(pictures) / 1000),
     }
 
@@ -88,10 +102,11 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
 
     from jobs.on_ray.build import RayRunner
 
-    n_parts, part = (32, 32) if quick else (80, 64)
+    n_parts, part = (40, 32) if quick else (80, 64)
     pictures = photos(16)
     settings = _coco_build(folder, pictures, n_parts * part, part)
-    marks: dict[int, tuple[float, Counter[str]]] = {}
+    marks: dict[int, tuple[float, dict[tuple[int, int], float]]] = {}
+    decoded: dict[int, dict[str, float]] = {}
     starting = [BESIDE]
     cpu = TreeCpu()
 
@@ -104,30 +119,39 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
 
         def run(self, chain: Any, job: Any, parts: Any) -> Iterator[Any]:
             read, _, commit = chain
-            marks[0] = time.perf_counter(), cpu.seconds()
+            marks[0] = time.perf_counter(), cpu.look()
             for i, payload in enumerate(super().run((read, FreeAnnotate, commit), job, parts), 1):
                 if self._pipeline and any(pool.starting for pool in self._pipeline.pools):
-                    starting.append(i)
+                    starting.append(i + 1)  # what it still does until this part is none of the others' work
                 if i == 1 or i % BESIDE == 0:  # a look takes 6 ms of the driver
-                    marks[i] = time.perf_counter(), cpu.seconds()
+                    marks[i] = time.perf_counter(), cpu.look()
+                decoded[i] = {what: payload.seconds.pop(f"decodings {what}") for what in Decodings.WHAT}
                 yield payload
 
     use_null_models()
+    samples = _samples(pictures, 96)
+    bare = [_spent(lambda: _decode(samples)) for _ in range(5)][1:]
     started = time.perf_counter()
     runner = Clock()
     connect_s = time.perf_counter() - started
     summary = builds.build(settings, runner)
     idle = idle_cpu(cpu, 3 if quick else 10)
-    samples = _samples(pictures, 96)
-    bare = [_spent(lambda: _decode(samples)) for _ in range(5)][1:]
+    bare += [_spent(lambda: _decode(samples)) for _ in range(4)]  # on both sides: the machine's speed drifts
     bare_s, bare_cpu_s = (statistics.median(v) / len(samples) for v in zip(*bare, strict=True))
     ray.shutdown()
-    begin, end = min(i for i in marks if i >= starting[-1]), max(i for i in marks if i <= n_parts - BESIDE)
+    end = max(i for i in marks if i <= n_parts - BESIDE)
+    begin = min([i for i in marks if i >= starting[-1]] + [end - BESIDE])
     first, last, n = marks[begin], marks[end], (end - begin) * part
-    took, spent = last[0] - first[0], last[1] - first[1]
+    took, spent = last[0] - first[0], cpu.between(first[1], last[1])
     return {
         "hungry_share_ray": round(bare_s / (took / n), 3),
         "hungry_share_ray_by_cpu_time": round(bare_cpu_s / (spent.total() / n), 3),
+        "hungry_share_ray_decoding": _decoding(
+            decoded[begin],
+            decoded[end],
+            decoded[end]["at"] - decoded[begin]["at"],
+            spent.total() / n,
+        ),
         "ray_cpu_ms": {
             "decode": round(1000 * bare_cpu_s, 2),
             "all": round(1000 * spent.total() / n, 2),
@@ -146,9 +170,9 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
 
 def idle_cpu(cpu: TreeCpu, seconds: float) -> Counter[str]:
     """CPU seconds per second, by kind of process, of a Ray that nothing is asked of."""
-    before, started = cpu.seconds(), time.perf_counter()
+    before, started = cpu.look(), time.perf_counter()
     time.sleep(seconds)
-    spent, took = cpu.seconds() - before, time.perf_counter() - started
+    spent, took = cpu.between(before, cpu.look()), time.perf_counter() - started
     return Counter({kind: used / took for kind, used in spent.items()})
 
 
@@ -196,6 +220,18 @@ def _decode(samples: list[dict[str, Any]]) -> None:
     with ThreadPoolExecutor(2) as pool:
         for _ in pool.map(lambda s: decode(s["image"], 10**8), samples):
             pass
+
+
+def _decoding(
+    before: dict[str, float], after: dict[str, float], clock_s: float, cpu_s: float
+) -> dict[str, float]:
+    """What two threads decoded between two looks at `Decodings`. clock_s: that they had; cpu_s: of an image, all in all."""
+    n, own_cpu_s, in_hand_s = (after[what] - before[what] for what in ("n", "cpu_s", "clock_s"))
+    return {
+        "cpu_ms": round(1000 * own_cpu_s / n, 2),
+        "share_of_cpu": round(own_cpu_s / n / cpu_s, 3),
+        "in_hand": round(in_hand_s / 2 / clock_s, 3),
+    }
 
 
 def _spent(work: Any) -> tuple[float, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,12 +64,48 @@ def use_null_models() -> None:
     teachers.load = lambda settings: NullTeacher()
 
 
+class Decodings:
+    """What the annotators of this process decode from now on: how many images, in how many seconds.
+
+    cpu_s: of the threads that decode, while they do. clock_s: of the same, with waits for a core and for Python's lock.
+    at: when that was, by a clock that all processes of the machine share.
+    """
+
+    WHAT = ("n", "cpu_s", "clock_s", "at")
+
+    def __init__(self) -> None:
+        from pipeline.stages import annotator
+
+        self._real, self._by_thread = annotator.decode, dict[int, tuple[int, float, float]]()
+        annotator.decode = self._timed
+
+    def so_far(self) -> dict[str, float]:
+        """`WHAT` -> how much by now."""
+        sums = map(sum, zip((0, 0.0, 0.0), *self._by_thread.copy().values(), strict=True))
+        return dict(zip(self.WHAT, (*sums, time.perf_counter()), strict=True))
+
+    def _timed(self, *arguments: Any) -> Any:
+        clock, cpu = time.perf_counter(), time.thread_time()
+        found = self._real(*arguments)
+        own = threading.get_ident()  # nobody else writes there, so no thread waits for another
+        n, cpu_s, clock_s = self._by_thread.get(own, (0, 0.0, 0.0))
+        spent = time.thread_time() - cpu, time.perf_counter() - clock
+        self._by_thread[own] = n + 1, cpu_s + spent[0], clock_s + spent[1]
+        return found
+
+
 class FreeAnnotate(Annotate):
-    """`Annotate` with models that cost nothing, in whatever process it lives."""
+    """`Annotate` with models that cost nothing, in whatever process it lives. Its payloads say what it has decoded."""
 
     def __init__(self, job: Job):
         use_null_models()
         super().__init__(job)
+        self._decodings = Decodings()
+
+    def __call__(self, payload: Payload) -> pa.Table:
+        table = super().__call__(payload)
+        payload.seconds.update({f"decodings {k}": v for k, v in self._decodings.so_far().items()})
+        return table
 
 
 class NullAnnotate:

@@ -37,6 +37,23 @@ class TreeCpu:
 
     def seconds(self) -> Counter[str]:
         """CPU seconds so far by kind, of processes that still run and of those that ended."""
+        return self.between({}, self.look())
+
+    def between(
+        self, before: dict[tuple[int, int], float], after: dict[tuple[int, int], float]
+    ) -> Counter[str]:
+        """CPU seconds from one look to another, by the kinds that the processes have by now.
+
+        A worker of Ray that got its name meanwhile has started, with all its imports, before that: a difference of two
+        `seconds` would count the start too, under the new name.
+        """
+        by_kind: Counter[str] = Counter()
+        for process, seconds in after.items():
+            by_kind[self._kind(process)] += seconds - before.get(process, 0.0)
+        return by_kind
+
+    def look(self) -> dict[tuple[int, int], float]:
+        """CPU seconds so far of each process, those that ended with what the last look saw."""
         parents, starts, spent = {}, {}, {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -51,10 +68,9 @@ class TreeCpu:
             self.running += len(own)
             self._seen |= {(pid, starts[pid]): spent[pid] for pid in own}
             own = {pid for pid, parent in parents.items() if parent in own}
-        by_kind: Counter[str] = Counter()
-        for process, seconds in self._seen.items():
-            by_kind[self._kind(process)] += seconds
-        return by_kind
+        for process in self._seen:
+            self._kind(process)  # while it runs: later there is nothing to read
+        return self._seen.copy()
 
     def _kind(self, process: tuple[int, int]) -> str:
         """By the command line, read anew while it may still change: a worker of Ray gets its name from its first task."""

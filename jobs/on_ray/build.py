@@ -1,12 +1,11 @@
 """The Ray runner: the same stages as pools of actors, on a cluster or on this machine.
 
-A part travels as an Arrow IPC stream from actor to actor; actors receive paths and settings and load weights
-themselves, so that nothing large is made or kept on the driver.
+A part travels from actor to actor (`actor.py`); actors receive paths and settings and load weights themselves, so that
+nothing large is made or kept on the driver.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import deque
@@ -17,14 +16,15 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from jobs.on_ray.cluster import check_here, connect, most_resources, versions
+from jobs.on_ray.actor import Actor, from_bytes, to_bytes
+from jobs.on_ray.cluster import connect, most_resources, versions
 from jobs.on_ray.metrics import Metrics
-from jobs.on_ray.pools import SAY_S, Broken, Pipeline, Pool, what_is_missing
+from jobs.on_ray.pool import Broken, Pool
+from jobs.on_ray.pools import SAY_S, Pipeline, what_is_missing
 from pipeline.dataset.plan import Part, Parts
 from pipeline.progress import Incomplete, Stages
-from pipeline.rejects import Rejects
 from pipeline.settings import BuildSettings
-from pipeline.stages.chain import Job, Payload, advance
+from pipeline.stages.chain import Job, Payload
 
 log = logging.getLogger("regionpairs")
 
@@ -136,54 +136,9 @@ def _pool(stage: Any, position: int, n_stages: int, job: Job, n_parts: int) -> P
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=concurrency,
-    )(type(stage.__name__, (_Actor,), {}))  # Ray calls the process, its log lines and its panels by the class
+    )(type(stage.__name__, (Actor,), {}))  # Ray calls the process, its log lines and its panels by the class
     shared = ray.put((stage, job, versions()))
     return Pool(stage.name, lambda: actor.remote(shared), resources, least, most, FLIGHT)
-
-
-class _Actor:
-    """A stage on a worker."""
-
-    def __init__(self, what: tuple[Any, Job, dict[str, str | None]]):
-        stage, job, driver = what
-        check_here(driver)  # its node may have joined after the driver looked
-        self._stage = stage(job)
-
-    def step(self, data: pa.Buffer) -> tuple[pa.Buffer, str]:
-        """The payload one stage further, and its part's name, which tells the driver that it is there."""
-        payload = advance(self._stage, from_bytes(data))
-        return to_bytes(payload), payload.part.name
-
-
-def to_bytes(payload: Payload) -> pa.Buffer:
-    """A payload as an Arrow IPC stream; what is no table of it lies in the schema's metadata."""
-    head = {
-        "part": vars(payload.part),
-        "rejects": payload.rejects.rows,
-        "seconds": payload.seconds,
-        "error": payload.error,
-        "advice": payload.advice,
-    }
-    table = payload.table.replace_schema_metadata({"head": json.dumps(head)})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def from_bytes(data: Any) -> Payload:
-    """What `to_bytes` wrote."""
-    table = pa.ipc.open_stream(data).read_all()
-    head = json.loads(table.schema.metadata[b"head"])
-    part = Part(**head["part"])
-    return Payload(
-        part,
-        table.replace_schema_metadata(None),
-        Rejects(part.name, head["rejects"]),
-        head["seconds"],
-        head["error"],
-        head["advice"],
-    )
 
 
 def _result(task: Any) -> Any:

@@ -10,141 +10,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from jobs.on_ray.pool import TRIES, Broken, Item, Pool, Worker, last_line
+
 log = logging.getLogger("regionpairs")
 
-#: Seconds without work after which a worker goes that its pool can spare.
-IDLE_S = 30.0
-#: Starts of a pool's workers in a row that may fail, and times that a part may lose its worker.
-TRIES = 3
 #: Seconds between two looks at pools that have nothing to say, until a wait for resources is said, and one for parts.
 LOOK_S, SAY_S, PATIENT_S = 1.0, 30.0, 300.0
-
-
-class Broken(RuntimeError):
-    """The pools cannot go on: no worker starts, or nothing has moved for too long."""
-
-
-@dataclass(eq=False)
-class Item:
-    """A part on its way. data: what the next stage gets, a value or the reference of what the last one gave."""
-
-    start: Any
-    data: Any
-    stage: int = 0
-    tries: int = 0
-
-
-@dataclass(eq=False)
-class Worker:
-    """An actor. ready: set once its constructor has returned. alone: it has a part that lost a worker before, and gets no
-    other one beside it."""
-
-    actor: Any
-    ready: bool = False
-    alone: bool = False
-    busy: int = 0
-    idle_since: float = field(default_factory=time.monotonic)
-
-
-class Pool:
-    """The workers of one stage. start: makes an actor with a method `step(data) -> (data, note)`.
-
-    resources: what each reserves, for messages. least, most: of them. flight: parts that one may have at a time.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        start: Callable[[], Any],
-        resources: dict[str, float],
-        least: int,
-        most: int,
-        flight: int,
-    ):
-        self.name, self.resources, self.flight = name, resources, flight
-        self.least, self.most = least, max(least, most)
-        self.queue: deque[Item] = deque()
-        self.workers: list[Worker] = []
-        self.largest = 0
-        self.failed = 0
-        self._start = start
-        self._starting: dict[Any, Worker] = {}
-
-    @property
-    def starting(self) -> list[Any]:
-        """References that are ready when a worker is."""
-        return list(self._starting)
-
-    @property
-    def n_ready(self) -> int:
-        return sum(worker.ready for worker in self.workers)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no worker could take another part."""
-        return all(worker.busy >= self.flight for worker in self.workers if worker.ready)
-
-    def resize(self, wanted: int) -> None:
-        """Starts workers up to `wanted`; lets workers go that idle and are more than that."""
-        wanted = max(self.least, min(self.most, wanted))
-        while len(self.workers) < wanted:
-            worker = Worker(self._start())
-            self._starting[worker.actor.__ray_ready__.remote()] = worker
-            self.workers.append(worker)
-            self.largest = max(self.largest, len(self.workers))
-        now = time.monotonic()
-        for worker in sorted(self.workers, key=lambda w: w.ready):
-            if len(self.workers) <= wanted:
-                return
-            if not worker.busy and now - worker.idle_since > IDLE_S:
-                self.lose(worker)
-
-    def is_up(self, reference: Any) -> None:
-        """Takes note of a worker that started, or could not. Raises Broken if none can."""
-        worker = self._starting.pop(reference, None)
-        if worker is None:
-            return
-        try:
-            ray.get(reference)
-            worker.ready, worker.idle_since, self.failed = True, time.monotonic(), 0
-        except RayError as e:
-            self.lose(worker)
-            self.failed += 1
-            if self.failed >= TRIES:
-                raise Broken(f"no worker of stage {self.name} can start: {_last_line(e)}") from e
-            log.warning("a worker of stage %s could not start: %s", self.name, _last_line(e))
-
-    def lose(self, worker: Worker) -> None:
-        """Ends a worker."""
-        if worker in self.workers:
-            self.workers.remove(worker)
-        self._starting = {ref: w for ref, w in self._starting.items() if w is not worker}
-        ray.kill(worker.actor)
-
-    def dispatch(self) -> Iterator[tuple[Any, Worker, Item]]:
-        """Hands waiting parts to the workers that have most room; yields the reference of each one's note."""
-        while self.queue:
-            suspect = self.queue[0].tries > 0  # what ends a worker must not take other parts with it again
-            most = 1 if suspect else self.flight
-            free = [w for w in self.workers if w.ready and w.busy < most and not w.alone]
-            if not free:
-                return
-            worker, item = min(free, key=lambda w: w.busy), self.queue.popleft()
-            worker.busy, worker.alone = worker.busy + 1, suspect
-            item.data, note = worker.actor.step.options(num_returns=2).remote(item.data)
-            yield note, worker, item
-
-    def stop(self) -> None:
-        for worker in list(self.workers):
-            self.lose(worker)
 
 
 class Pipeline:
@@ -155,7 +32,7 @@ class Pipeline:
 
     def __init__(self, pools: list[Pool], middle: int, no_progress_s: float):
         self.pools, self._middle, self._no_progress_s = pools, middle, no_progress_s
-        self._flight: dict[Any, tuple[Pool, Worker, Item]] = {}
+        self._flight: dict[Any, tuple[Pool, Worker, Item, Any]] = {}
         self._moved = self._said = time.monotonic()
         self._n_live = 0
 
@@ -175,8 +52,8 @@ class Pipeline:
                 self._feed(items)
                 self._resize(left)
                 for pool in self.pools:
-                    for note, worker, item in pool.dispatch():
-                        self._flight[note] = (pool, worker, item)
+                    for note, worker, item, images in pool.dispatch():
+                        self._flight[note] = (pool, worker, item, images)
                 for found in self._wait():
                     left -= 1
                     self._n_live -= 1
@@ -224,11 +101,12 @@ class Pipeline:
                     pool.is_up(reference)
 
     def _arrived(self, reference: Any) -> Iterator[tuple[Any, Any, str]]:
-        pool, worker, item = self._flight.pop(reference)
+        pool, worker, item, images = self._flight.pop(reference)
         worker.busy, worker.alone = worker.busy - 1, False
         worker.idle_since = time.monotonic()
         try:
-            ray.get(reference)
+            if not ray.get(reference):
+                item.images = images
             item.stage += 1
             if item.stage == len(self.pools):
                 yield item.start, ray.get(item.data), ""
@@ -238,16 +116,16 @@ class Pipeline:
                 pool.lose(worker)
             item.tries += 1
             log.warning(
-                "stage %s lost a worker or its input (%s); its part starts again", pool.name, _last_line(e)
+                "stage %s lost a worker or its input (%s); its part starts again", pool.name, last_line(e)
             )
             if item.tries >= TRIES:
                 yield (
                     item.start,
                     None,
-                    f"lost its worker {TRIES} times, last in stage {pool.name}: {_last_line(e)}",
+                    f"lost its worker {TRIES} times, last in stage {pool.name}: {last_line(e)}",
                 )
                 return
-            item.stage, item.data = 0, item.start
+            item.stage, item.data, item.images = 0, item.start, None
         self.pools[item.stage].queue.append(item)
 
     def _watch(self) -> None:
@@ -302,8 +180,3 @@ def what_is_missing(resources: dict[str, float]) -> str:
 
 def _said(resources: dict[str, float]) -> str:
     return " and ".join(f"{amount:g} {name}" for name, amount in resources.items() if amount) or "nothing"
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]

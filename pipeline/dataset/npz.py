@@ -37,6 +37,8 @@ _WIDE = struct.Struct("<HHQQ")
 #: A directory entry after `_WRITTEN`: CRC, stored bytes, bytes, name, extra, comment, disk, kinds, header's offset.
 _ENTRY_TAIL = struct.Struct("<IIIHHHHHII")
 _UNIX, _RIGHTS = 0x031E, 0o600 << 16
+#: How a local header and a directory entry begin.
+_LOCAL_START, _ENTRY_START = b"PK\x03\x04" + _WRITTEN, b"PK\x01\x02\x2d\x03" + _WRITTEN
 #: Sizes from which a zip archive needs fields that we do not write.
 _TOO_MUCH = 1 << 31
 
@@ -53,20 +55,12 @@ def write_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
         array = np.asarray(array)
         fortran = array.flags.fnc
         data = array.tobytes("F" if fortran else "C")
-        head = _header_of(array.dtype, array.shape, fortran)
-        file, n = f"{name}.npy".encode("ascii"), len(head) + len(data)
-        crc = zlib.crc32(data, zlib.crc32(head))
-        local = (
-            b"PK\x03\x04" + _WRITTEN + _LOCAL_TAIL.pack(crc, 0xFFFFFFFF, 0xFFFFFFFF, len(file), _WIDE.size)
-        )
+        file, head, head_crc = _start_of(name, array.dtype, array.shape, fortran)
+        crc, n, n_name = zlib.crc32(data, head_crc), len(head) + len(data), len(file)
+        local = _LOCAL_START + _LOCAL_TAIL.pack(crc, 0xFFFFFFFF, 0xFFFFFFFF, n_name, _WIDE.size)
         pieces += (local, file, _WIDE.pack(1, 16, n, n), head, data)
-        directory += (
-            b"PK\x01\x02\x2d\x03"
-            + _WRITTEN
-            + _ENTRY_TAIL.pack(crc, n, n, len(file), 0, 0, 0, 0, _RIGHTS, at),
-            file,
-        )
-        at += len(local) + len(file) + _WIDE.size + n
+        directory += (_ENTRY_START + _ENTRY_TAIL.pack(crc, n, n, n_name, 0, 0, 0, 0, _RIGHTS, at), file)
+        at += len(local) + n_name + _WIDE.size + n
         if at >= _TOO_MUCH:
             raise ValueError(f"arrays of {at} bytes are too many for one sample")
     size = sum(map(len, directory))
@@ -75,6 +69,12 @@ def write_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 @lru_cache(maxsize=4096)
+def _start_of(name: str, dtype: np.dtype, shape: tuple[int, ...], fortran: bool) -> tuple[bytes, bytes, int]:
+    """An array's file name in the archive, its header, and the CRC of that."""
+    head = _header_of(dtype, shape, fortran)
+    return f"{name}.npy".encode("ascii"), head, zlib.crc32(head)
+
+
 def _header_of(dtype: np.dtype, shape: tuple[int, ...], fortran: bool) -> bytes:
     """The header of an array in a .npy file, as NumPy writes it."""
     if dtype.hasobject:

@@ -8,8 +8,11 @@ orientation applied), x to the right, y down.
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 
@@ -217,9 +220,29 @@ MANIFEST = pa.schema(
 )
 
 
+def with_images(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of a schema with an `image` column; the images are copied once, where `from_pylist` copies them as
+    often as its buffer grows."""
+    place = schema.get_field_index("image")
+    images = [row["image"] for row in rows]
+    ends = np.cumsum([0, *map(len, images)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(images))]
+    column = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(images), buffers)
+    return pa.Table.from_pylist(rows, schema.remove(place)).add_column(place, schema.field(place), column)
+
+
 def with_views(table: pa.Table) -> list[dict[str, Any]]:
     """The rows of a table with an `image` column; images are views of its memory, not copies."""
-    views = [memoryview(image.as_buffer()) for image in table["image"]]
+    views: list[memoryview] = []
+    for chunk in table["image"].chunks:
+        _, ends, data = chunk.buffers()
+        view = memoryview(data or b"")
+        at = (
+            np.frombuffer(ends, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
+            if ends
+            else []
+        )
+        views += [view[start:stop] for start, stop in itertools.pairwise(at)]
     return [
         {**row, "image": view}
         for row, view in zip(table.drop_columns("image").to_pylist(), views, strict=True)

@@ -105,41 +105,80 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     return write_npz(arrays)
 
 
+@dataclass(frozen=True)
+class PairTexts:
+    """The numbers of one image's pairs as the .json member has them; a row a pair.
+
+    kept: the regions. boxes: four a region, one after the other. shares: probability, score and margin. objectness.
+    """
+
+    kept: list[int]
+    boxes: list[str]
+    shares: tuple[list[str], list[str], list[str]]
+    objectness: list[str]
+
+
+def pair_texts(images: Sequence[tuple[Mapping[str, np.ndarray], Alignment]]) -> list[PairTexts]:
+    """Those of each image, by its arrays and its alignment: numbers of many images are rounded at once."""
+    kept = [np.flatnonzero(alignment.kept) for _, alignment in images]
+
+    def together(values: Iterable[np.ndarray], digits: int) -> list[str]:
+        return decimals(np.concatenate([v[k].ravel() for v, k in zip(values, kept, strict=True)]), digits)
+
+    if not images:
+        return []
+    boxes = together((arrays["boxes_xyxy_norm"] for arrays, _ in images), 5)
+    objectness = together((arrays["objectness"] for arrays, _ in images), 4)
+    probability, score, margin = (
+        together((values(alignment) for _, alignment in images), 4)
+        for values in (lambda a: a.topk_probs[:, :1], lambda a: a.scores, lambda a: a.margin)
+    )
+    ends = np.cumsum([len(k) for k in kept]).tolist()
+    return [
+        PairTexts(
+            regions.tolist(),
+            boxes[4 * start : 4 * end],
+            (probability[start:end], score[start:end], margin[start:end]),
+            objectness[start:end],
+        )
+        for regions, start, end in zip(kept, [0, *ends[:-1]], ends, strict=True)
+    ]
+
+
 def pairs_json(
     arrays: Mapping[str, np.ndarray],
     alignment: Alignment,
     names: Sequence[str],
     spans: Iterable[Mapping[str, int]] = (),
     phrases: Iterable[Mapping[str, Any]] | None = None,
+    texts: PairTexts | None = None,
 ) -> str:
     """The kept regions for human eyes, as the .json member lists them (docs/format.md), a JSON list.
 
     spans: where the captions name concepts, phrases: in which noun phrases; as `records.SAMPLES` has them. Pairs have
-    `phrases` only where these are not None.
+    `phrases` only where these are not None. texts: this image's of `pair_texts`, where there are some already.
     """
-    kept = np.flatnonzero(alignment.kept)
-    if not len(kept):
+    if texts is None:
+        (texts,) = pair_texts([(arrays, alignment)])
+    if not texts.kept:
         return "[]"
-    mentions: dict[int, list[dict[str, int]]] = {}
+    mentions: dict[int, list[str]] = {}
     for span in spans:
-        mentions.setdefault(span["concept_id"], []).append({k: span[k] for k in ("caption", "start", "end")})
-    said = {concept: to_json(places) for concept, places in mentions.items()}
+        place = f'{{"caption": {span["caption"]}, "start": {span["start"]}, "end": {span["end"]}}}'
+        mentions.setdefault(span["concept_id"], []).append(place)
+    said = {concept: f"[{', '.join(places)}]" for concept, places in mentions.items()}
     told = _phrases_of(phrases)
-    corners = iter(decimals(arrays["boxes_xyxy_norm"][kept].ravel(), 5))
-    n, shares = len(kept), (alignment.topk_probs[:, 0], alignment.scores, alignment.margin)
-    numbers = decimals(np.concatenate([values[kept] for values in shares]), 4)
+    corners = iter(texts.boxes)
     pairs = [
-        f'{{"region": {region}, "box_xyxy_norm": [{", ".join(box)}], "concept_id": {concept}, '
+        f'{{"region": {region}, "box_xyxy_norm": [{left}, {top}, {right}, {bottom}], "concept_id": {concept}, '
         f'"concept": {_quoted(names[concept])}, "probability": {probability}, "score": {score}, "margin": {margin}, '
         f'"objectness": {objectness}, "mentions": {said.get(concept, "[]")}{told(concept)}}}'
-        for region, box, concept, probability, score, margin, objectness in zip(
-            kept.tolist(),
-            zip(corners, corners, corners, corners, strict=True),
-            alignment.topk_ids[kept, 0].tolist(),
-            numbers[:n],
-            numbers[n : 2 * n],
-            numbers[2 * n :],
-            decimals(arrays["objectness"][kept], 4),
+        for region, left, top, right, bottom, concept, probability, score, margin, objectness in zip(
+            texts.kept,
+            *(corners,) * 4,
+            alignment.topk_ids[texts.kept, 0].tolist(),
+            *texts.shares,
+            texts.objectness,
             strict=True,
         )
     ]

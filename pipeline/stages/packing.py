@@ -75,11 +75,15 @@ class Packer:
         images = [
             Image(w.decoded.sample["mentioned"], w.boxes_xyxy_norm, w.objectness, w.size) for w, _ in usable
         ]
+        alignments = self._aligner(regions, images)
+        arrays = [
+            self._arrays(w, alignment, stored)
+            for (w, _), alignment, stored in zip(usable, alignments, self._stored(regions), strict=True)
+        ]
+        texts = sample.pair_texts(list(zip(arrays, alignments, strict=True)))
         labelled = [
-            (w, similar, alignment, stored)
-            for (w, similar), alignment, stored in zip(
-                usable, self._aligner(regions, images), self._stored(regions), strict=True
-            )
+            (w, similar, alignment, own, text)
+            for (w, similar), alignment, own, text in zip(usable, alignments, arrays, texts, strict=True)
         ]
         return rejects.guard("align", lambda own: self._row(*own), labelled, _sample_of)
 
@@ -101,17 +105,26 @@ class Packer:
         columns = [[(name, part) for part in np.split(array, ends)] for name, array in arrays.items()]
         return [dict(parts) for parts in zip(*columns, strict=True)]
 
-    def _row(
-        self, w: Embedded, similar: list[float], alignment: Alignment, stored: dict[str, np.ndarray]
-    ) -> dict[str, Any]:
-        row = w.decoded.sample
-        arrays: dict[str, np.ndarray] = {
+    def _arrays(
+        self, w: Embedded, alignment: Alignment, stored: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        return {
             "boxes_xyxy_norm": w.boxes_xyxy_norm,
             "objectness": w.objectness,
             "caption_embeddings": w.captions.numpy().astype(np.float16),
             **sample.alignment_arrays(alignment, len(self._names)),
             **stored,
         }
+
+    def _row(
+        self,
+        w: Embedded,
+        similar: list[float],
+        alignment: Alignment,
+        arrays: dict[str, np.ndarray],
+        texts: sample.PairTexts,
+    ) -> dict[str, Any]:
+        row = w.decoded.sample
         width, height = w.size
         meta = {
             "source_key": row["source_key"],
@@ -125,7 +138,7 @@ class Packer:
             **self._identity,
         }
         phrases = row["phrases"] if self._settings.pool.phrases else None
-        pairs = sample.pairs_json(arrays, alignment, self._names, row["spans"], phrases)
+        pairs = sample.pairs_json(arrays, alignment, self._names, row["spans"], phrases, texts)
         return sample.annotated_row(row["key"], w.decoded.extension, row["image"], meta, arrays, pairs)
 
 

@@ -34,7 +34,7 @@ class Read:
         self._source.check()
         rows = part_rows(self._layout, payload.part).to_pylist()
         samples = payload.rejects.guard(self.name, self._sample, rows, lambda r: r)
-        return pa.Table.from_pylist(samples, self.writes)
+        return records.with_images(samples, self.writes)
 
     def _sample(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["problem"]:

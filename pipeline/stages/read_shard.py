@@ -81,7 +81,7 @@ class ReadShard:
         if not row["shard"]:
             return self.writes.empty_table()
         members = _labels(self._from, row) if ranges else self._members(row, data)
-        return pa.Table.from_pylist(list(self._samples(payload, members)), self.writes)
+        return records.with_images(list(self._samples(payload, members)), self.writes)
 
     def _samples(
         self, payload: Payload, samples: Iterator[tuple[str, dict[str, bytes]]]

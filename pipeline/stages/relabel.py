@@ -48,7 +48,7 @@ class Relabel:
 
         torch.set_num_threads(self._job.settings.threads)  # the setting is one of the calling thread
         rows = [self._row(stored) for stored in payload.table.to_pylist()]
-        return pa.Table.from_pylist(rows, self.writes)
+        return records.with_images(rows, self.writes)
 
     def _row(self, stored: dict[str, Any]) -> dict[str, Any]:
         import torch

@@ -41,3 +41,12 @@ def test_seconds_of_a_child_count_while_it_runs_and_after_it_ended():
     assert during["others"] >= 0.05
     assert (cpu.seconds() - before)["others"] >= during["others"]
     assert "driver" in cpu.seconds()
+
+
+def test_what_a_worker_spent_before_it_had_its_name_is_not_counted_under_it(monkeypatch):
+    cpu = TreeCpu()
+    kinds = {(7, 1): "idle_workers", (8, 1): "raylet"}
+    monkeypatch.setattr(cpu, "_kind", kinds.__getitem__)
+    before, after = {(7, 1): 2.0, (8, 1): 0.5}, {(7, 1): 2.25, (8, 1): 0.75, (9, 1): 0.5}
+    kinds |= {(7, 1): "read", (9, 1): "read"}  # it is called so now; another one was started since
+    assert cpu.between(before, after) == {"read": 0.75, "raylet": 0.25}

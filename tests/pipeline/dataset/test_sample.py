@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.align import Alignment
-from pipeline.dataset.sample import annotated_row, pairs_json
+from pipeline.dataset.sample import annotated_row, pair_texts, pairs_json
 
 NAMES = [f'thing "{i}" é\\' for i in range(50)]
 SPANS = [
@@ -75,6 +75,22 @@ def test_the_pairs_are_those_of_a_loop_with_pythons_round(odd):
 def test_an_image_without_a_region_has_no_pairs():
     arrays, alignment = made(0)
     assert pairs_json(arrays, alignment, NAMES) == "[]"
+
+
+def test_the_pairs_of_many_images_at_once_are_those_of_each_alone():
+    images = [made(n) for n in (3, 0, 40, 1, 200)]
+    images[2][0]["objectness"][:] = -2.5  # outside of the table, as raw logits are
+    none = np.zeros((4, 0), np.float32)
+    nothing = Alignment(
+        none.astype(np.int32), none, none.sum(1), none.sum(1), np.ones(4, np.uint8), none.sum(1)
+    )
+    images.append((made(4)[0], nothing))  # a pool without a name
+    together = [
+        pairs_json(*image, NAMES, SPANS, texts=texts)
+        for image, texts in zip(images, pair_texts(images), strict=True)
+    ]
+    assert together == [json.dumps(one_by_one(*i, SPANS), ensure_ascii=False) for i in images[:-1]] + ["[]"]
+    assert pair_texts([]) == []
 
 
 def test_the_pairs_as_text_give_the_same_sample_as_the_pairs_as_a_list():
