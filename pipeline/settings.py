@@ -101,7 +101,7 @@ class BuildSettings:
         decode_threads: threads an annotator that decode images ahead of its models; 0: as many as the CPUs that it has for itself
         jpeg_on: where JPEGs are decoded: cpu | gpu (nvJPEG, where teacher.device is cuda; pixels differ by a few levels, so it is part of the result)
         cpus_per_worker: CPUs that Ray reserves for an annotator; 0: 0.75 without a GPU, else its GPUs' share of its node's CPUs but one (runtime: ray)
-        gpus_per_worker: GPUs that Ray reserves for an annotator where teacher.device is cuda (runtime: ray)
+        gpus_per_worker: GPUs that Ray reserves for an annotator where teacher.device is cuda (runtime: ray); 0.25: four share one, which fast teachers need
         no_progress_s: seconds in which no part is done and no worker starts, after which a job on Ray ends and says what it waits for
         recheck: how a resumed build looks at committed shards: bytes (sha256 of every one) | size
         report: whether the job ends with a page about the dataset, <out>.report.html beside its folder (extra: report)
