@@ -8,6 +8,7 @@ from typing import Any
 import storage
 from pipeline import generation
 from pipeline.dataset import Dataset
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.finish import incompleteness
 from pipeline.dataset.layout import FORMAT_VERSION
 from pipeline.dataset.plan import Plan
@@ -81,4 +82,4 @@ def _check_same(first: Dataset, rest: Sequence[Dataset], runner: Runner) -> None
         if [part.name for part in plan.parts] != names:
             raise NotMergeable(f"{other.url} has other images or another samples_per_shard than {first.url}")
         if wrong := incompleteness(plan, runner.map):
-            raise NotMergeable(f"{other.url} is {wrong}")
+            raise DamagedDataset(f"{other.url} is {wrong}")

@@ -13,13 +13,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
 from pipeline import fingerprint, generation, teachers
-from pipeline.dataset import Dataset, check_format, claim, concepts, images
+from pipeline.dataset import Dataset, check_format, claim, concepts, images, settings_of
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.finish import incompleteness
 from pipeline.dataset.layout import FORMAT_VERSION, POOL_FILES, Layout
 from pipeline.dataset.plan import Parts, Plan
@@ -144,8 +143,8 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
     if layout.url == source.url:
         raise NotRelabelable("out: the new labels need a folder of their own, beside the dataset")
     check_format(source)
-    was = yaml.safe_load(storage.read_bytes(source.settings))
-    align = was.get("align") if isinstance(was, dict) else None
+    was = settings_of(source)
+    align = was.get("align")
     if not isinstance(align, dict) or "region_embeddings" not in align:
         raise NotRelabelable("the dataset's settings.yaml is damaged: it does not say what was stored")
     if align["region_embeddings"] == "none":
@@ -154,7 +153,7 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
         )
     plan = Plan.committed(source)
     if wrong := incompleteness(plan, runner.map):
-        raise NotRelabelable(f"the dataset is {wrong}")
+        raise DamagedDataset(f"{source.url} is {wrong}")
     known = completed(was, dataclasses.asdict(BuildSettings(out=settings.out)))
     changes = claim.differences(known, json.loads(json.dumps(dataclasses.asdict(settings))))
     if other := [line for line in changes if not line.startswith(CHANGEABLE)]:

@@ -13,6 +13,7 @@ import storage
 from pipeline import generation
 from pipeline.block_list import BlockList
 from pipeline.dataset import Dataset, check_format
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.finish import incompleteness
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.plan import Part, Plan, as_index, part_rows, unit_index_bytes
@@ -40,7 +41,7 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
         )
     plan = Plan.committed(source)
     if wrong := incompleteness(plan, runner.map):
-        raise ValueError(f"{source.url} is {wrong}")
+        raise DamagedDataset(f"{source.url} is {wrong}")
     found = runner.map(partial(matches, source, listed, listed.has_images), list(plan.parts))
     by_part = {part.name: own for part, own in zip(plan.parts, found, strict=True) if own}
     made_with = check_format(source)

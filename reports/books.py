@@ -11,6 +11,7 @@ import pyarrow as pa
 
 import storage
 from pipeline.dataset import Dataset, check_format, manifest
+from pipeline.dataset.damage import by_its_maker, reading
 
 _COUNTS = ("n_read", "n_samples", "n_rejected", "n_regions", "n_pairs", "n_bytes")
 
@@ -84,7 +85,9 @@ def unlike_shards(shards: list[tuple[str, int, float]], limit: float = 6.0) -> l
 
 
 def _summary(dataset: Dataset) -> dict[str, Any]:
-    try:
-        return json.loads(storage.read_bytes(dataset.layout.summary))
-    except FileNotFoundError:
-        return {}
+    url = dataset.layout.summary
+    with reading(url, by_its_maker(dataset.url)):
+        try:
+            return dict(json.loads(storage.read_bytes(url)))
+        except FileNotFoundError:
+            return {}

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from pipeline.dataset import Dataset, Sample, ShardRow
+from pipeline.dataset.damage import reading
 from pipeline.dataset.random_access import ShardIndex, ordinal_of, parse_index
 
 
@@ -61,7 +62,9 @@ def _range(shard: ShardRow, index: ShardIndex, first: int, stop: int) -> Iterato
         if shard.images and images:
             first_byte, end = images.offsets[ordinal_of(images, key, shard.images)][:2].tolist()
             image = shard.images.read(shard.images.url, first_byte, end)
-        yield Sample.parse(key, {"image": image, "json": meta, "npz": arrays})
+        with reading(shard.url, shard.advice):
+            sample = Sample.parse(key, {"image": image, "json": meta, "npz": arrays})
+        yield sample
 
 
 def plain(text: str, length: int) -> str:

@@ -37,7 +37,7 @@ def counterparts(seen: Sequence[Seen], other: Dataset) -> dict[str, Seen]:
 
 def _places(shards: Sequence[ShardRow], wanted: set[str]) -> dict[str, tuple[ShardRow, int]]:
     """Key -> where it lies, of the wanted keys that these shards hold; their indices alone are read."""
-    tables = storage.map_threads(lambda shard: storage.read_table(shard.index_url, ["key"]), shards, THREADS)
+    tables = storage.map_threads(lambda shard: shard.places(["key"]), shards, THREADS)
     return {
         key: (shard, position)
         for shard, table in zip(shards, tables, strict=True)

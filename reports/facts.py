@@ -10,6 +10,7 @@ import pyarrow as pa
 
 import storage
 from pipeline.dataset import Dataset, ShardRow, manifest
+from pipeline.dataset.damage import reading
 from pipeline.dataset.npz import read_npz
 from pipeline.scores import REASONS
 from reports.books import open_books
@@ -98,7 +99,7 @@ def _find(dataset: Dataset, start: str) -> tuple[ShardRow, dict[str, Any]]:
 
 
 def _index(shard: ShardRow) -> pa.Table:
-    return storage.read_table(shard.index_url)
+    return shard.places()
 
 
 def _shard(dataset: Dataset, shard: ShardRow) -> dict[str, Any]:
@@ -122,11 +123,12 @@ def _shard(dataset: Dataset, shard: ShardRow) -> dict[str, Any]:
 def _sample(dataset: Dataset, shard: ShardRow, row: dict[str, Any]) -> dict[str, Any]:
     """A sample's .json member, what its regions became, and the shapes of its arrays; the image is not read."""
     meta, arrays = (
-        storage.read_bytes(shard.url, row[f"{kind}_offset"], row[f"{kind}_offset"] + row[f"{kind}_bytes"])
+        shard.read(shard.url, row[f"{kind}_offset"], row[f"{kind}_offset"] + row[f"{kind}_bytes"])
         for kind in ("json", "npz")
     )
-    stored = read_npz(arrays)
-    reasons = Counter(REASONS[int(code)] for code in stored["kept"])
+    with reading(shard.url, shard.advice):
+        stored, about = read_npz(arrays), json.loads(meta)
+        reasons = Counter(REASONS[int(code)] for code in stored["kept"])
     return {
         "kind": "sample",
         "key": row["key"],
@@ -134,7 +136,7 @@ def _sample(dataset: Dataset, shard: ShardRow, row: dict[str, Any]) -> dict[str,
         "image": {
             "extension": row["extension"], "offset": row["image_offset"], "n_bytes": row["image_bytes"],
         },
-        "meta": json.loads(meta),
+        "meta": about,
         "regions": dict(reasons.most_common()),
         "arrays": {name: f"{a.dtype} {list(a.shape)}" for name, a in stored.items()},
     }  # fmt: skip

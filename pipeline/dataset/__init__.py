@@ -14,6 +14,7 @@ import yaml
 import storage
 from pipeline.dataset import columns as columns_of
 from pipeline.dataset import concepts, manifest
+from pipeline.dataset.damage import DamagedDataset, by_its_maker, reading
 from pipeline.dataset.images import images_of
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.manifest import ShardRow
@@ -56,12 +57,14 @@ class Dataset:
         settings: their labels would not mean the same.
         """
         layout = Layout(storage.absolute(url))
-        place = images_of(layout, check_format(layout), images)
+        components = check_format(layout)
+        place = images_of(layout, components, images)
         rows = manifest.rows_of(layout).to_pylist()
         if not rows:
             raise FileNotFoundError(f"{layout.url} holds no manifest: no shard of it is committed yet")
         for field in ("pool", "fingerprint"):
             _check_one(layout.url, field, rows)
+        _check_own(layout, components, rows[0]["fingerprint"])
         others = _shards(place, manifest.rows_of(place).to_pylist()) if place else []
         of_part = {shard.part: shard for shard in others}
         shards = _shards(layout, rows, of_part if place else None)
@@ -69,7 +72,7 @@ class Dataset:
         if len({s.name for s in shards}) != len(shards):
             raise ValueError(f"{layout.url}: the manifest names a shard twice")
         own = rows[0]
-        return Dataset(layout, _settings(layout), tuple(shards), own["pool"], own["fingerprint"], place)
+        return Dataset(layout, settings_of(layout), tuple(shards), own["pool"], own["fingerprint"], place)
 
     @property
     def url(self) -> str:
@@ -169,17 +172,14 @@ def _checked(shard: ShardRow) -> bytes:
 def check_format(layout: Layout) -> dict[str, Any]:
     """What the dataset says it was made with (`fingerprint.json`).
 
-    Raises FileNotFoundError if there is no dataset, ValueError for one of another format version or a damaged file.
+    Raises FileNotFoundError if there is no dataset, DamagedDataset where its file is gone or damaged, ValueError for one of
+    another format version.
     """
-    try:
+    if not storage.exists(layout.fingerprint) and not storage.exists(layout.manifest):
+        raise FileNotFoundError(f"{layout.url} is no dataset: it holds no fingerprint.json")
+    with reading(layout.fingerprint, by_its_maker(layout.url)):
         document = json.loads(storage.read_bytes(layout.fingerprint))
         version = document["format_version"]
-    except FileNotFoundError as e:
-        raise FileNotFoundError(f"{layout.url} is no dataset: it holds no fingerprint.json") from e
-    except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(
-            f"{layout.url}: fingerprint.json is damaged: {type(e).__name__}: {str(e)[:200]}"
-        ) from e
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{layout.url} has format version {version}; this program reads version {FORMAT_VERSION}: build it again"
@@ -187,14 +187,31 @@ def check_format(layout: Layout) -> dict[str, Any]:
     return document
 
 
-def _settings(layout: Layout) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(storage.read_bytes(layout.settings))
-    except yaml.YAMLError as e:
-        raise ValueError(f"{layout.settings} is damaged: {' '.join(str(e).split())[:200]}") from e
-    if not isinstance(document, dict):
-        raise ValueError(f"{layout.settings} is damaged: it holds no settings")
+def settings_of(layout: Layout) -> dict[str, Any]:
+    """What `settings.yaml` holds. Raises DamagedDataset."""
+    with reading(layout.settings, by_its_maker(layout.url)):
+        try:
+            document = yaml.safe_load(storage.read_bytes(layout.settings))
+        except yaml.YAMLError as e:
+            raise ValueError(str(e)) from e
+        if not isinstance(document, dict):
+            raise ValueError("it holds no settings")
     return document
+
+
+def _check_own(layout: Layout, components: dict[str, Any], fingerprint: str) -> None:
+    """Raises DamagedDataset where the manifest's rows are not of the dataset that the folder is."""
+    from pipeline.fingerprint import identity
+
+    try:
+        expected = identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return  # `verify` says so; whoever needs the pool will find out
+    if fingerprint != expected["fingerprint"]:
+        raise DamagedDataset(
+            f"{layout.url}: manifest.parquet, fingerprint.json and concept_pool/embeddings.json are not all of one dataset",
+            by_its_maker(layout.url),
+        )
 
 
 def _check_one(url: str, field: str, rows: list[dict[str, Any]]) -> None:

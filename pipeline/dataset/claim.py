@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 import storage
+from pipeline.dataset import manifest
 from pipeline.dataset.layout import FOLDERS, FORMAT_VERSION, Layout, is_ours
 
 log = logging.getLogger("regionpairs")
@@ -43,10 +44,15 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     components: everything that changes bytes. settings: a dataclass. A dataset in which nothing was committed may change
     its settings: it starts over. Raises Refused.
     """
-    if storage.exists(layout.fingerprint) and not differences(_fingerprint(layout), components):
+    if _says(layout, components):
         _mend_settings(layout, settings)
         return  # without a listing: the folder may hold millions of files
     files = storage.tree(layout.url)
+    if any(name.startswith("manifest/") for name in files) and _made(layout, components):
+        log.warning("fingerprint.json is missing, damaged or another dataset's; it is written anew")
+        _mend_settings(layout, settings)
+        storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
+        return
     ours = sorted(name for name in files if is_ours(name))
     foreign = sorted(name for name in files if not is_ours(name) and not storage.is_litter(name))
     committed = any(name.startswith("manifest/") for name in ours)
@@ -69,6 +75,27 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
             storage.remove(layout.file(name))
     _write_settings(layout, settings)
     storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
+
+
+def _says(layout: Layout, components: dict[str, Any]) -> bool:
+    """Whether `fingerprint.json` is there, whole, and of these components."""
+    try:
+        return not differences(json.loads(storage.read_bytes(layout.fingerprint)), components)
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def _made(layout: Layout, components: dict[str, Any]) -> bool:
+    """Whether the parts that are there were made with these components, by the word of their manifest rows."""
+    from pipeline.fingerprint import identity
+
+    try:
+        expected = identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+    rows = manifest.read_rows(layout, manifest.committed(layout))
+    first = next((row for row in rows if row), None)
+    return first is not None and first["fingerprint"] == expected["fingerprint"]
 
 
 def _write_settings(layout: Layout, settings: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import storage
 from concept_pool.pool import ConceptPool
+from pipeline.dataset.damage import by_its_maker, reading
 from pipeline.dataset.layout import POOL_FILES, Layout
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def changed_files(layout: Layout, record: dict[str, Any]) -> list[str]:
 
 
 def load_pool(layout: Layout) -> ConceptPool:
-    return ConceptPool.load(layout.pool)
+    with reading(layout.pool, by_its_maker(layout.url)):
+        return ConceptPool.load(layout.pool)
 
 
 def load_embeddings(layout: Layout) -> torch.Tensor:
@@ -80,10 +82,11 @@ def load_embeddings(layout: Layout) -> torch.Tensor:
     from safetensors.torch import load
 
     url = layout.pool_file("text_embeddings.safetensors")
-    try:
-        return load(storage.read_bytes(url))["text_embeddings"].float()
-    except (SafetensorError, KeyError) as e:
-        raise ValueError(f"{storage.redacted(url)}: not the text embeddings of a dataset ({e})") from e
+    with reading(url, by_its_maker(layout.url)):
+        try:
+            return load(storage.read_bytes(url))["text_embeddings"].float()
+        except SafetensorError as e:
+            raise ValueError(f"not the text embeddings of a dataset ({e})") from e
 
 
 def load_vocabulary(layout: Layout) -> Vocabulary:

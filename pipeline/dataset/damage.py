@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+import storage
+
 
 class DamagedDataset(ValueError):
     """A file that the plan or the manifest names is missing, or is not the one that was committed.
@@ -28,3 +33,17 @@ def by_repair(dataset: str) -> str:
 def by_its_maker(dataset: str) -> str:
     """What mends the plan of the dataset at this URL."""
     return f"the command that made {dataset} mends it; after it the same command goes on"
+
+
+@contextlib.contextmanager
+def reading(url: str, advice: str) -> Iterator[None]:
+    """While a file of a dataset is read and parsed: that it is gone, or is no such file, is a DamagedDataset."""
+    try:
+        yield
+    except DamagedDataset:
+        raise
+    except FileNotFoundError as e:
+        raise DamagedDataset(f"{storage.redacted(url)} is gone", advice) from e
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError, NotImplementedError) as e:
+        why = " ".join(str(e).split())[:200]
+        raise DamagedDataset(f"{storage.redacted(url)} is damaged: {type(e).__name__}: {why}", advice) from e

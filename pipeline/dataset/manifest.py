@@ -12,7 +12,7 @@ import pyarrow as pa
 
 import storage
 from pipeline.dataset import records
-from pipeline.dataset.damage import DamagedDataset, by_repair
+from pipeline.dataset.damage import DamagedDataset, by_its_maker, by_repair, reading
 from pipeline.dataset.layout import Layout
 
 #: Rows asked for at once.
@@ -40,7 +40,17 @@ class ShardRow:
 
     def damaged(self, what: str) -> DamagedDataset:
         """The error about one of its files, with what mends it."""
-        return DamagedDataset(what, by_repair(self.url.rpartition("/shards/")[0]))
+        return DamagedDataset(what, self.advice)
+
+    @property
+    def advice(self) -> str:
+        """What mends its files."""
+        return by_repair(self.url.rpartition("/shards/")[0])
+
+    def places(self, columns: list[str] | None = None) -> pa.Table:
+        """The table that says where its members lie (`records.INDEX`). Raises DamagedDataset."""
+        with reading(self.index_url, self.advice):
+            return storage.read_table(self.index_url, columns)
 
     def read(self, url: str, start: int | None = None, end: int | None = None) -> bytes:
         """Bytes of its file or of its index, unchecked. Raises DamagedDataset where they are not there."""
@@ -132,13 +142,12 @@ def committed(layout: Layout) -> list[str]:
 
 
 def read_table(layout: Layout) -> pa.Table | None:
-    """`manifest.parquet`, as `records.MANIFEST`; None where the build has not finished. ValueError for a damaged one."""
-    try:
-        return storage.read_table(layout.manifest).cast(records.MANIFEST)
-    except FileNotFoundError:
-        return None
-    except pa.ArrowException as e:
-        raise ValueError(f"{layout.manifest} is damaged: {' '.join(str(e).split())[:200]}") from e
+    """`manifest.parquet`, as `records.MANIFEST`; None where the build has not finished. Raises DamagedDataset."""
+    with reading(layout.manifest, by_its_maker(layout.url)):
+        try:
+            return storage.read_table(layout.manifest).cast(records.MANIFEST)
+        except FileNotFoundError:
+            return None
 
 
 def rows_of(layout: Layout) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 import storage
 from pipeline.dataset import blocks, check_format, claim, columns, concepts, manifest, records
+from pipeline.dataset.damage import DamagedDataset, by_its_maker
 from pipeline.dataset.images import images_of, location_of
 from pipeline.dataset.layout import Layout, is_ours
 from pipeline.dataset.plan import DamagedPlan, Plan
@@ -221,13 +222,15 @@ def repair(url: str, run: Map = map) -> list[str]:
     again and changes nothing else; returns those parts.
 
     The tables and the summary go too where a part did, for they speak of it: until the build has run, the dataset is an
-    unfinished one. Raises DamagedPlan where there is no plan that can be read, and `storage.Claimed`.
+    unfinished one. Raises DamagedPlan where there is no plan that can be read, DamagedDataset where no part at all is of
+    this dataset's fingerprint (then that file is wrong, and nothing is removed), and `storage.Claimed`.
     """
     layout = Layout(storage.absolute(url))
     components = check_format(layout)
     with claim.held(layout) as token:
         plan = Plan.committed(layout)
         expected = _expected(layout, components)
+        _require_own(layout, expected)
         removed: list[str] = []
         for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
             storage.require_claim(layout.url, token)
@@ -239,6 +242,19 @@ def repair(url: str, run: Map = map) -> list[str]:
             for file in (layout.summary, layout.manifest, layout.rejects):
                 storage.remove(file)
         return removed
+
+
+def _require_own(layout: Layout, expected: Expected) -> None:
+    """Raises DamagedDataset where there are parts, and each is of another fingerprint than `fingerprint.json` gives."""
+    if expected.identity is None:
+        return
+    rows = manifest.read_rows(layout, manifest.committed(layout))
+    others = (row["fingerprint"] != expected.identity["fingerprint"] for row in rows if row)
+    if next(others, False) and all(others):
+        raise DamagedDataset(
+            f"{layout.fingerprint} or concept_pool/embeddings.json is not that of the parts; nothing was removed",
+            by_its_maker(layout.url),
+        )
 
 
 def _summary_faults(layout: Layout, totals: Counter[str]) -> Iterator[str]:

@@ -7,6 +7,8 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import cli
@@ -14,6 +16,7 @@ from jobs.failures import failure
 from pipeline.align import AlignSettings
 from pipeline.block_list import BlockList
 from pipeline.build import build
+from pipeline.dataset.claim import Refused
 from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.plan import DamagedPlan
 from pipeline.dataset.verify import repair, verify
@@ -160,3 +163,107 @@ def test_a_shard_or_index_that_is_gone_or_damaged_ends_every_command_with_1_and_
     for command in commands:
         assert cli.main(command) == 1, command
         assert f"regionpairs verify {copied.out} --repair" in capsys.readouterr().err
+
+
+def commands(out: str) -> dict[str, list[str]]:
+    """What reads a dataset and takes no more than it: name -> arguments of the command line."""
+    key = pq.read_table(Path(out, "index", shard_of(out).with_suffix(".parquet").name))["key"][0].as_py()
+    beside = str(Path(out).parent)
+    return {
+        "stats": ["stats", out],
+        "show": ["show", out, key],
+        "view": ["view", out, "--out", f"{beside}/x.png"],
+        "report": ["report", out, "--out", f"{beside}/x.html"],
+        "export": ["export", out, "--format", "coco", "--out", f"{beside}/x.json"],
+    }
+
+
+def shard_of(out: str) -> Path:
+    return min(Path(out, "shards").glob("*.tar"))
+
+
+#: What is broken -> the commands that must notice, and what mends it.
+ITS_MAKER, REPAIR = "the command that made {} mends it", "`regionpairs verify {} --repair`"
+BROKEN = {
+    "manifest.parquet": (("stats", "show", "view", "report", "export"), ITS_MAKER),
+    "settings.yaml": (("stats", "show", "view", "report", "export"), ITS_MAKER),
+    "fingerprint.json": (("stats", "show", "view", "report", "export"), ITS_MAKER),
+    "concept_pool/pool.json": (("stats", "report", "export"), ITS_MAKER),
+    "summary.json": (("stats", "report"), ITS_MAKER),
+    "shard": (("show", "view", "report", "export"), REPAIR),
+    "index": (("show", "view", "report"), REPAIR),
+}
+
+
+@pytest.mark.parametrize("file", BROKEN)
+@pytest.mark.parametrize("how", ["gone", "garbage"])
+def test_every_command_says_what_mends_a_file_that_is_gone_or_garbage(copied, file, how, capsys):
+    out = copied.out
+    asked = commands(out)
+    path = {"shard": shard_of(out), "index": Path(out, "index", f"{shard_of(out).stem}.parquet")}.get(
+        file, Path(out, file)
+    )
+    whole = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(np.random.default_rng(0).bytes(len(whole)))
+    names, advice = BROKEN[file]
+    said = {}
+    for name in names:
+        code = cli.main(asked[name])
+        said[name] = (code, capsys.readouterr().err)
+    if how == "gone" and file in ("manifest.parquet", "summary.json"):  # of a build that has not finished
+        assert [code for code, _ in said.values()] == [0] * len(names), said
+    else:
+        assert all(code == 1 and advice.format(out) in err for code, err in said.values()), said
+    repair(out) if advice == REPAIR else None
+    build(copied, LocalRunner())
+    assert list(verify(out)) == []
+    if file not in ("manifest.parquet", "summary.json", "settings.yaml"):
+        assert path.read_bytes() == whole
+
+
+def test_a_fingerprint_of_another_dataset_costs_no_shard(copied, made, tmp_path, capsys):
+    other = dataclasses.replace(
+        copied, out=str(tmp_path / "other"), align=dataclasses.replace(ALIGN, tau=0.2)
+    )
+    build(other, LocalRunner())
+    record, right = Path(copied.out, "fingerprint.json"), Path(made.out, "fingerprint.json").read_bytes()
+    shutil.copyfile(Path(other.out, "fingerprint.json"), record)
+    before = worlds.hashes(copied.out)
+    assert cli.main(["verify", copied.out, "--repair"]) == 1
+    assert f"the command that made {copied.out} mends it" in capsys.readouterr().err
+    assert worlds.hashes(copied.out) == before
+    with pytest.raises(Refused):  # other settings do not take the folder over
+        build(
+            dataclasses.replace(other, out=copied.out, align=dataclasses.replace(ALIGN, tau=0.3)),
+            LocalRunner(),
+        )
+    build(copied, LocalRunner())
+    assert record.read_bytes() == right
+    assert list(verify(copied.out)) == []
+
+
+def test_a_manifest_of_another_dataset_is_noticed(copied, tmp_path, capsys):
+    other = dataclasses.replace(
+        copied, out=str(tmp_path / "other"), align=dataclasses.replace(ALIGN, tau=0.2)
+    )
+    build(other, LocalRunner())
+    shutil.copyfile(Path(other.out, "manifest.parquet"), Path(copied.out, "manifest.parquet"))
+    for name, arguments in commands(copied.out).items():
+        assert cli.main(arguments) == 1, name
+        assert f"the command that made {copied.out} mends it" in capsys.readouterr().err
+    build(copied, LocalRunner())
+    assert list(verify(copied.out)) == []
+
+
+def test_a_dataset_that_misses_a_part_ends_a_derivation_with_1(copied, capsys):
+    min(Path(copied.out, "manifest").glob("*.json")).unlink()
+    for name, make in derivations(copied).items():
+        with pytest.raises(DamagedDataset, match="not complete: 1 of ") as e:
+            make()
+        assert failure("x.py", e.value) == 1, name
+    build(copied, LocalRunner())
+    for make in derivations(copied).values():
+        make()
