@@ -40,7 +40,8 @@ def verify(url: str, run: Map = map) -> Iterator[str]:
         yield f"missing: {e}"
         return
     except ValueError as e:
-        yield f"damaged: {e}"
+        gone = isinstance(e.__cause__, FileNotFoundError)
+        yield f"{'missing' if gone else 'damaged'}: {e}"
         return
     try:
         plan = Plan.read(layout)

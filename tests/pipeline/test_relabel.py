@@ -13,6 +13,7 @@ from pipeline import teachers
 from pipeline.align import AlignSettings
 from pipeline.build import Incomplete, Refused, build
 from pipeline.dataset import shards
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.verify import repair, verify
 from pipeline.relabel import NotRelabelable, relabel
@@ -186,5 +187,5 @@ def test_a_damaged_shard_of_the_dataset_is_not_relabelled(damage, said, built, t
     assert list(verify(str(tmp_path / "second"))) == []
     shard.unlink()
     sorted(Path(built.out, "manifest").glob("*.json"))[0].unlink()
-    with pytest.raises(NotRelabelable, match="not complete"):
+    with pytest.raises(DamagedDataset, match="not complete"):
         relabel(built.out, changed(built, tmp_path / "third"), LocalRunner())

@@ -239,12 +239,16 @@ def test_starting_over_removes_only_what_this_program_writes(tmp_path, source):
     assert all(path.read_text() == "mine" for path in mine)
 
 
-def test_shards_without_a_fingerprint_are_nobodys(tmp_path, source):
+def test_shards_without_a_fingerprint_are_nobodys_but_their_makers(tmp_path, source):
     settings = worlds.settings(tmp_path / "out", source)
     build(settings, LocalRunner())
-    (tmp_path / "out" / "fingerprint.json").unlink()
+    record = tmp_path / "out" / "fingerprint.json"
+    whole = record.read_bytes()
+    record.unlink()
     with pytest.raises(Refused, match=r"no fingerprint\.json"):
-        build(settings, LocalRunner())
+        build(dataclasses.replace(settings, samples_per_shard=3), LocalRunner())
+    build(settings, LocalRunner())  # their rows say that these settings made them
+    assert record.read_bytes() == whole
 
 
 @pytest.mark.parametrize("folder", ["shards", "concept_pool", "manifest", "plan"])
