@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from benchmarks.gpu_bench import Bench
 from benchmarks.timing import cosine, grid, unit_rows
 from pipeline import teachers
 from pipeline.images import decode
 from pipeline.rejects import Rejects
 from pipeline.run_local import BESIDE
-
-if TYPE_CHECKING:
-    from benchmarks.gpu import Bench
 
 #: How far the centred embeddings of a device may be from those of the CPU, as a cosine.
 LEAST_COSINE = 0.99

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from benchmarks.gpu_bench import Bench, row_name
 from pipeline.rejects import Rejects
 from pipeline.run_local import BESIDE
 
@@ -26,8 +27,6 @@ def sharing(
     options: argparse.Namespace, cases: list[Case], forward_s: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
     """images/s of all processes together by case, and over the bare encoder's where `forward_s`, by row, has it."""
-    from benchmarks.gpu import row_name
-
     cases, n, seconds = ([("ViT-B-16", 64, 4)], 2, 1.0) if options.quick else (cases, PROCESSES, SECONDS)
     context = multiprocessing.get_context("spawn")
     found = {}
@@ -53,8 +52,6 @@ def sharing(
 
 def _share(options: argparse.Namespace, case: Case, n: int, seconds: float, start: Any, rates: Any) -> None:
     """One of n processes: once all are ready, annotates for some seconds and says at how many images/s."""
-    from benchmarks.gpu import Bench
-
     bench = Bench(options)
     annotator, _ = bench.annotator(*case, threads=max(1, (os.cpu_count() or 1) // n))
     part = bench.part()

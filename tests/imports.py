@@ -13,10 +13,10 @@ ROOMS = (
 )  # fmt: skip
 
 
-def files() -> dict[str, Path]:
-    """Dotted module name -> file, of every room."""
+def files(folders: tuple[str, ...] = ROOMS) -> dict[str, Path]:
+    """Dotted module name -> file, of every room, or of these folders."""
     found = {}
-    for room in ROOMS:
+    for room in folders:
         for path in sorted((ROOT / room).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
