@@ -86,9 +86,7 @@ class _Buckets:
 
     def __init__(self, dataset: Dataset, n_rows: int, folder: Path):
         self.parts = [shard.part for shard in dataset.shards]
-        indices = storage.map_threads(
-            lambda s: storage.read_table(s.index_url, ["key"])["key"], dataset.shards, 16
-        )
+        indices = storage.map_threads(lambda s: s.places(["key"])["key"], dataset.shards, 16)
         keys = [np.asarray(k.to_pylist(), "S24") for k in indices]
         part = np.repeat(np.arange(len(keys), dtype=np.int32), [len(k) for k in keys])
         joined = np.concatenate(keys) if keys else np.zeros(0, "S24")

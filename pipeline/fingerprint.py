@@ -17,7 +17,7 @@ import storage
 import world
 from concept_pool.pool import ConceptPool
 from pipeline.block_list import BlockList
-from pipeline.dataset.layout import FORMAT_VERSION
+from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.duplicates import held_out
 from pipeline.settings import BuildSettings
 
@@ -96,6 +96,14 @@ def identity(components: Any, record: dict[str, Any]) -> dict[str, str]:
         "fingerprint": digest({"components": components, "embeddings": record}),
         "pool": record["pool"],
     }
+
+
+def identity_of(layout: Layout, components: Any) -> dict[str, str] | None:
+    """`identity` of the dataset in a folder; None where the record of its pool is gone or damaged."""
+    try:
+        return identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def digest(document: Any) -> str:

@@ -12,9 +12,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 import storage
 from concept_pool.parse import Parser
 from concept_pool.settings import PoolSettings
@@ -106,7 +103,7 @@ def _of_images(layout: Layout, plan: Plan, rules: FilterSettings, counts: Counte
         replace(rules, preset="none", min_side_px=0, max_aspect=rules.number("max_aspect")),
     ]
     for shard in dataset.shards:
-        for row in pq.ParquetFile(pa.BufferReader(shard.read(shard.index_url))).read().to_pylist():
+        for row in shard.places().to_pylist():
             n_built += 1
             counts["small_file"] += _against(check_bytes, row["image_bytes"], rules)
             start = row["json_offset"]

@@ -175,10 +175,14 @@ def check_format(layout: Layout) -> dict[str, Any]:
     Raises FileNotFoundError if there is no dataset, DamagedDataset where its file is gone or damaged, ValueError for one of
     another format version.
     """
-    if not storage.exists(layout.fingerprint) and not storage.exists(layout.manifest):
-        raise FileNotFoundError(f"{layout.url} is no dataset: it holds no fingerprint.json")
+    try:
+        data = storage.read_bytes(layout.fingerprint)
+    except FileNotFoundError as e:
+        if storage.exists(layout.manifest):
+            raise DamagedDataset(f"{layout.fingerprint} is gone", by_its_maker(layout.url)) from e
+        raise FileNotFoundError(f"{layout.url} is no dataset: it holds no fingerprint.json") from e
     with reading(layout.fingerprint, by_its_maker(layout.url)):
-        document = json.loads(storage.read_bytes(layout.fingerprint))
+        document = json.loads(data)
         version = document["format_version"]
     if version != FORMAT_VERSION:
         raise ValueError(
@@ -201,13 +205,10 @@ def settings_of(layout: Layout) -> dict[str, Any]:
 
 def _check_own(layout: Layout, components: dict[str, Any], fingerprint: str) -> None:
     """Raises DamagedDataset where the manifest's rows are not of the dataset that the folder is."""
-    from pipeline.fingerprint import identity
+    from pipeline.fingerprint import identity_of
 
-    try:
-        expected = identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return  # `verify` says so; whoever needs the pool will find out
-    if fingerprint != expected["fingerprint"]:
+    expected = identity_of(layout, components)  # None: `verify` says so; whoever needs the pool will find out
+    if expected and fingerprint != expected["fingerprint"]:
         raise DamagedDataset(
             f"{layout.url}: manifest.parquet, fingerprint.json and concept_pool/embeddings.json are not all of one dataset",
             by_its_maker(layout.url),

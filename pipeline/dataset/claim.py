@@ -87,11 +87,9 @@ def _says(layout: Layout, components: dict[str, Any]) -> bool:
 
 def _made(layout: Layout, components: dict[str, Any]) -> bool:
     """Whether the parts that are there were made with these components, by the word of their manifest rows."""
-    from pipeline.fingerprint import identity
+    from pipeline.fingerprint import identity_of
 
-    try:
-        expected = identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    if (expected := identity_of(layout, components)) is None:
         return False
     rows = manifest.read_rows(layout, manifest.committed(layout))
     first = next((row for row in rows if row), None)

@@ -205,12 +205,9 @@ def _expected(layout: Layout, components: Any) -> Expected:
 
 def _identity(layout: Layout, components: Any) -> dict[str, str] | None:
     """The hashes that every row must have; None where the pool's record is not whole (`_pool_faults` says so)."""
-    from pipeline.fingerprint import identity
+    from pipeline.fingerprint import identity_of
 
-    try:
-        return identity(components, json.loads(storage.read_bytes(layout.embeddings_record)))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    return identity_of(layout, components)
 
 
 def _of_samples(components: Any) -> str | None:

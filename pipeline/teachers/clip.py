@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import storage
@@ -15,7 +14,7 @@ from pipeline.teachers.clip_text import text_encoder
 from pipeline.teachers.open_clip_regions import region_encoder
 from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Prepare, SizeOf, Tower
+from pipeline.teachers.tower import CropTower, SeesRegions, Tower
 
 #: The short and long side in pixels of RegionCLIP's images (PARITY 39); the short side is the default.
 SHORT_SIDE, LONG_OVER_SHORT = 800, 1333 / 800
@@ -37,7 +36,7 @@ def create_model(settings: TeacherSettings) -> Any:
         ) from e
 
 
-class ClipTeacher:
+class ClipTeacher(SeesRegions):
     """open_clip's image and text towers. Weights: a published tag, a local file, or random ones from seed 0."""
 
     batch_texts = 256
@@ -57,7 +56,6 @@ class ClipTeacher:
         config = open_clip.get_model_preprocess_cfg(model)
         own = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
         mean, std = tuple(config["mean"]), tuple(config["std"])
-        self._regions: Tower | CropTower
         if settings.features == "crop":
             side = settings.image_size or own
             self.dim = _width(visual, side)
@@ -69,19 +67,6 @@ class ClipTeacher:
             self.dim = encoder.dim
             preprocess = Preprocess(short, longest, encoder.multiple_of, mean, std)
             self._regions = Tower(encoder, preprocess, settings)
-
-    @property
-    def seen_size(self) -> SizeOf | None:
-        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
-        return self._regions.seen_size if isinstance(self._regions, Tower) else None
-
-    @property
-    def prepare(self) -> Prepare | None:
-        """`Tower.prepare`; None where every region is cut out and encoded apart."""
-        return self._regions.prepare if isinstance(self._regions, Tower) else None
-
-    def encode_regions(self, images: list[Any], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
-        return self._regions.regions(images, boxes_xyxy_norm)
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> torch.Tensor:

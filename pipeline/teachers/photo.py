@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
@@ -28,7 +27,7 @@ from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.sentences import SentenceEncoder, minilm_folder
 from pipeline.teachers.settings import TeacherSettings
-from pipeline.teachers.tower import CropTower, Hardware, Prepare, SizeOf, Tower
+from pipeline.teachers.tower import CropTower, Hardware, SeesRegions, Tower
 
 IMAGE_SIZE = 480
 CROP_SIZE = 224
@@ -74,7 +73,7 @@ class ConseRegions(RegionEncoder):
         return probabilities @ self.class_embeddings
 
 
-class PhotoTeacher:
+class PhotoTeacher(SeesRegions):
     """See the module. `encode_regions` takes one pass an image at a short side of 480 px."""
 
     logit_scale = LOGIT_SCALE
@@ -86,7 +85,6 @@ class PhotoTeacher:
         self._origin = classes.mean(dim=0)
         encoder = ConseRegions(load_classifier(), F.normalize(classes - self._origin, dim=1))
         half = (0.5, 0.5, 0.5)
-        self._regions: Tower | CropTower
         if settings.features == "crop":
             side = settings.image_size or CROP_SIZE
             Hardware(settings).place(encoder)
@@ -98,19 +96,6 @@ class PhotoTeacher:
             self._regions = self.tower = Tower(
                 encoder, Preprocess(side, 2 * side, encoder.multiple_of, half, half), settings
             )
-
-    @property
-    def seen_size(self) -> SizeOf | None:
-        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
-        return self._regions.seen_size if isinstance(self._regions, Tower) else None
-
-    @property
-    def prepare(self) -> Prepare | None:
-        """`Tower.prepare`; None where every region is cut out and encoded apart."""
-        return self._regions.prepare if isinstance(self._regions, Tower) else None
-
-    def encode_regions(self, images: list[Any], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
-        return self._regions.regions(images, boxes_xyxy_norm)
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         return F.normalize(self._sentences(texts), dim=1) - self._origin

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -19,7 +18,7 @@ from pipeline.teachers.preprocess import Preprocess
 from pipeline.teachers.region_encoder import RegionEncoder
 from pipeline.teachers.settings import TeacherSettings
 from pipeline.teachers.shapes_clip import DIM, ShapesClip, ShapesImageTower
-from pipeline.teachers.tower import CropTower, Prepare, SizeOf, Tower
+from pipeline.teachers.tower import CropTower, SeesRegions, Tower
 
 #: The side in pixels of the pictures that it saw last in its training, and of a crop about one of their objects.
 SIDE, CROP_SIDE = 96, 48
@@ -56,7 +55,7 @@ class ShapesRegions(RegionEncoder):
         return self.visual.pool(features, rois)
 
 
-class ShapesTeacher:
+class ShapesTeacher(SeesRegions):
     """Region and text embeddings of the tiny CLIP. tower.encoder is the `ShapesRegions` that a student starts from."""
 
     dim = DIM
@@ -72,24 +71,11 @@ class ShapesTeacher:
         short = settings.image_size or SIDE
         preprocess = Preprocess(short, 2 * short, ShapesRegions.multiple_of, (0.5,) * 3, (0.5,) * 3)
         self.tower = Tower(ShapesRegions(model.image), preprocess, settings)
-        self._regions: Tower | CropTower = self.tower
+        self._regions = self.tower
         if settings.features == "crop":
             side = settings.image_size or CROP_SIDE
             square = Preprocess(side, side, side, (0.5,) * 3, (0.5,) * 3)
             self._regions = CropTower(model.image, DIM, square, settings)
-
-    @property
-    def seen_size(self) -> SizeOf | None:
-        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
-        return self._regions.seen_size if isinstance(self._regions, Tower) else None
-
-    @property
-    def prepare(self) -> Prepare | None:
-        """`Tower.prepare`; None where every region is cut out and encoded apart."""
-        return self._regions.prepare if isinstance(self._regions, Tower) else None
-
-    def encode_regions(self, images: list[Any], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
-        return self._regions.regions(images, boxes_xyxy_norm)
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str]) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,6 +123,26 @@ def on_cpu(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         for i, tensor in zip(away, together.split([len(tensors[i]) for i in away]), strict=True):
             tensors[i] = tensor
     return tensors
+
+
+class SeesRegions:
+    """What teachers say and do by their tower, `_regions`."""
+
+    _regions: Tower | CropTower
+
+    @property
+    def seen_size(self) -> SizeOf | None:
+        """`Tower.seen_size`; None where every region is cut out and encoded apart."""
+        return self._regions.seen_size if isinstance(self._regions, Tower) else None
+
+    @property
+    def prepare(self) -> Prepare | None:
+        """`Tower.prepare`; None where every region is cut out and encoded apart."""
+        return self._regions.prepare if isinstance(self._regions, Tower) else None
+
+    def encode_regions(self, images: list[Any], boxes_xyxy_norm: list[np.ndarray]) -> list[torch.Tensor]:
+        """`Teacher.encode_regions`, also of images that `prepare` returned."""
+        return self._regions.regions(images, boxes_xyxy_norm)
 
 
 class CropTower:
