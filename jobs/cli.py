@@ -25,6 +25,7 @@ from jobs import (
     pool_commands,
     removal_commands,
 )
+from jobs.failures import code as code_of
 from jobs.hints import with_hint
 from jobs.printable import Printable
 from jobs.progress import told
@@ -32,8 +33,8 @@ from reports import commands as report_commands
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0: all is well; 1: faults were found; 2: the command line is wrong, or what it names is not there or
-    not readable; 141: nobody reads what it prints. A job has its own (`jobs/failures.py`).
+    """Exit code 0: all is well; 1: faults were found; 141: nobody reads what it prints; else that of the error
+    (`jobs/failures.py`), as of a job.
 
     Names, captions and messages come from data: whatever is printed passes through `Printable`.
     """
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         except (ValueError, OSError, ModuleNotFoundError) as e:
             text = f"{type(e).__name__}: {e}" if isinstance(e, OSError) else str(e)
             print(f"regionpairs: {with_hint(' '.join(text.split()), e)}", file=sys.stderr)
-            return 1 if hasattr(e, "advice") else 2  # a damaged dataset, as of a job
+            return code_of(e)
 
 
 class _OneLineErrors(argparse.ArgumentParser):

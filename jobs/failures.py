@@ -24,8 +24,8 @@ def failure(script: str, error: Exception) -> int:
     )  # Ray's errors carry the worker's own, and have its traceback for a message
     if isinstance(cause, Exception):
         error = cause
-    code = _code(error)
-    if not code:
+    exit_code = code(error)
+    if not exit_code:
         raise error
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and type(error).__name__ not in text:
@@ -34,10 +34,10 @@ def failure(script: str, error: Exception) -> int:
         text = text[: MAX_CHARS - 3] + "..."
     text = with_hint(text, error)
     print(printable(f"{program.name(script)}: {text}"), file=sys.stderr)
-    return code
+    return exit_code
 
 
-def _code(error: Exception) -> int:
+def code(error: Exception) -> int:
     """1 or 2; 0 for an error that nobody foresaw."""
     import storage  # only now: `--help` is to start at once
     from pipeline.dataset.damage import DamagedDataset

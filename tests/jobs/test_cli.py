@@ -18,6 +18,7 @@ from concept_pool.count import Counts
 from concept_pool.pool import ConceptPool
 from concept_pool.settings import PoolSettings
 from jobs import cli, job_commands, program
+from jobs.failures import failure
 from jobs.hints import EXTRAS, hint
 from jobs.printable import Printable, printable
 from pipeline import teachers
@@ -332,3 +333,12 @@ def test_a_long_command_says_on_stderr_how_far_it_is_and_answers_on_stdout(monke
     said = capsys.readouterr()
     assert said.out == "the answer\n"
     assert said.err.rstrip().endswith("verify 1/3 blocks (33 %)")
+
+
+@pytest.mark.parametrize(("error", "code"), [(OSError(5, "EIO"), 1), (FileNotFoundError(2, "none"), 2)])
+def test_a_command_ends_with_the_code_that_a_job_has_for_the_same_error(error, code, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("pipeline.dataset.verify.verify", fail)
+    assert cli.main(["verify", "x"]) == code == failure("x.py", error)
