@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from pipeline.dataset.concepts import Vocabulary
+from pipeline.localizers.settings import LocalizerSettings
 from pipeline.rejects import Rejects
 from pipeline.settings import AlignSettings, BuildSettings
+from pipeline.stages import packing
+from pipeline.stages.annotator import Annotator
 from pipeline.stages.packing import Decoded, Embedded, Packer
+from pipeline.teachers.settings import TeacherSettings
+from tests.fakes import ColorTeacher
 
 DIM, NAMES = 16, [f"thing {i}" for i in range(30)]
 
@@ -62,3 +67,14 @@ def test_an_embedding_that_is_no_number_costs_its_sample_alone(part):
     got = pack([*work[:2], dataclasses.replace(work[2], **{part: broken}), work[3]], rejects)
     assert got == pack([*work[:2], work[3]], Rejects("p"))
     assert [(r["source_key"], r["reason"]) for r in rejects.rows] == [("2", "not_finite")]
+
+
+def test_regions_are_compared_with_concepts_where_the_teacher_is(monkeypatch):
+    devices = []
+    monkeypatch.setattr(packing, "Aligner", lambda concepts, align, device: devices.append(device))
+    for device in ("cpu", "meta"):
+        settings = BuildSettings(
+            out="out", localizer=LocalizerSettings(kind="grid"), teacher=TeacherSettings(device=device)
+        )
+        Annotator(settings, Vocabulary(NAMES, torch.ones(30, 3), "0" * 16), "f" * 16, teacher=ColorTeacher())
+    assert devices == ["cpu", "meta"]
