@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -17,9 +18,13 @@ import yaml
 
 import storage
 from pipeline.dataset import manifest
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.layout import FOLDERS, FORMAT_VERSION, Layout, is_ours
 
 log = logging.getLogger("regionpairs")
+
+#: Files that only a dataset with all parts committed has.
+_AT_THE_END = ("manifest.parquet", "summary.json")
 
 
 class Refused(ValueError):
@@ -48,14 +53,14 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
         _mend_settings(layout, settings)
         return  # without a listing: the folder may hold millions of files
     files = storage.tree(layout.url)
-    if any(name.startswith("manifest/") for name in files) and _made(layout, components):
+    committed = any(name.startswith("manifest/") or name in _AT_THE_END for name in files)
+    if committed and _made(layout, components):
         log.warning("fingerprint.json is missing, damaged or another dataset's; it is written anew")
         _mend_settings(layout, settings)
         storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
         return
     ours = sorted(name for name in files if is_ours(name))
     foreign = sorted(name for name in files if not is_ours(name) and not storage.is_litter(name))
-    committed = any(name.startswith("manifest/") for name in ours)
     if "fingerprint.json" in files:
         was = _fingerprint(layout)
         found = differences(was, components)
@@ -93,23 +98,34 @@ def _made(layout: Layout, components: dict[str, Any]) -> bool:
         return False
     rows = manifest.read_rows(layout, manifest.committed(layout))
     first = next((row for row in rows if row), None)
+    if first is None:  # their files are lost; the table of a finished dataset has them too
+        with contextlib.suppress(DamagedDataset):
+            first = next(iter(manifest.rows_of(layout).slice(0, 1).to_pylist()), None)
     return first is not None and first["fingerprint"] == expected["fingerprint"]
 
 
+def _text(settings: Any) -> bytes:
+    """What `settings.yaml` holds for these."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(settings)), sort_keys=False, allow_unicode=True).encode()
+
+
 def _write_settings(layout: Layout, settings: Any) -> None:
-    text = yaml.safe_dump(_plain(dataclasses.asdict(settings)), sort_keys=False, allow_unicode=True)
-    storage.write_bytes(layout.settings, text.encode())
+    storage.write_bytes(layout.settings, _text(settings))
 
 
 def _mend_settings(layout: Layout, settings: Any) -> None:
-    """Writes `settings.yaml` again where it is lost or holds no settings at all."""
+    """Writes `settings.yaml` again where it is not what `summary.json` says, or, before there is one, not these settings:
+    a file that lost its end still holds some."""
     try:
-        if isinstance(yaml.safe_load(storage.read_bytes(layout.settings)), dict):
+        found = storage.read_bytes(layout.settings)
+        written = json.loads(storage.read_bytes(layout.summary))["sha256"]["settings.yaml"]
+        if hashlib.sha256(found).hexdigest() == written:
             return
-    except (FileNotFoundError, ValueError, yaml.YAMLError, RecursionError):
-        pass
-    log.warning("settings.yaml is missing or damaged; it is written anew")
-    _write_settings(layout, settings)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        found = storage.read_bytes(layout.settings) if storage.exists(layout.settings) else b""
+    if found != _text(settings):
+        log.warning("settings.yaml is written anew: it was missing, damaged or of a run that did not end")
+        _write_settings(layout, settings)
 
 
 def _plain(document: Any) -> Any:

@@ -95,7 +95,7 @@ def _pool_faults(layout: Layout) -> Iterator[str]:
     try:
         if concepts.load_pool(layout).hash != pool:
             yield f"damaged: the concept pool's hash is not {pool}"
-    except (ValueError, KeyError, TypeError, OSError) as e:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as e:
         yield f"damaged: concept_pool: {' '.join(str(e).split())[:200]}"
 
 
@@ -122,7 +122,7 @@ def _image_faults(layout: Layout, components: Any) -> Iterator[str]:
     try:
         place = images_of(layout, components)
         rows = manifest.read_table(place) if place else None
-    except (ValueError, OSError) as e:
+    except (FileNotFoundError, ValueError) as e:
         yield f"images: {' '.join(str(e).split())}"
         return
     if place is None or rows is None:

@@ -20,13 +20,15 @@ from pipeline.dataset.layout import Layout
 from pipeline.dataset.sample import REGION_ARRAYS, Sample, is_pair
 from pipeline.dataset.shards import read_shard
 
+#: How a line begins that is about the dataset with the images of labels alone.
+IMAGES = "images: "
 _TABLE_ERRORS = (OSError, ValueError, pa.ArrowException)
 _ERRORS = (tarfile.TarError, KeyError, ValueError, OSError, TypeError, EOFError)
 
 
 @dataclass(frozen=True)
 class BlockFaults:
-    """What is wrong in a block: lines, and the parts that they are about (in order); and what its rows say together."""
+    """What is wrong in a block: lines; the parts (in order) whose own files are wrong; and what its rows say together."""
 
     faults: list[str]
     parts: list[str]
@@ -59,8 +61,10 @@ def block_faults(layout: Layout, expected: Expected, block: Block) -> BlockFault
         wrong = list(_part_faults(layout, expected, name, n_samples, row))
         if row is not None:
             rows.append(row)
-        if wrong:
-            faults += wrong
+        faults += wrong
+        if any(
+            not fault.startswith(IMAGES) for fault in wrong
+        ):  # what another dataset lacks is no fault of these labels
             parts.append(name)
     totals: Counter[str] = Counter()
     for row in rows:
@@ -156,11 +160,11 @@ def _image_faults(images: Layout, part: str, keys: set[str]) -> Iterator[str]:
     """Whether the dataset with the images has one for every sample of a part."""
     try:
         there = set(storage.read_table(images.index(part), ["key"])["key"].to_pylist())
-    except _TABLE_ERRORS as e:
-        yield f"images: index/{part}.parquet of {images.url}: {' '.join(str(e).split())[:200]}"
+    except (FileNotFoundError, ValueError) as e:
+        yield f"{IMAGES}index/{part}.parquet of {images.url}: {' '.join(str(e).split())[:200]}"
         return
     if missing := keys - there:
-        yield f"images: {images.url} lacks {len(missing)} images of part {part}, e.g. {min(missing)}"
+        yield f"{IMAGES}{images.url} lacks {len(missing)} images of part {part}, e.g. {min(missing)}"
 
 
 class RowsOf:
@@ -181,6 +185,8 @@ class RowsOf:
             self._batches = file.iter_batches()
         except FileNotFoundError:
             self._there = False  # the summary's hashes say so
+        except storage.Unavailable:
+            raise  # a network that fails says nothing of a file
         except _TABLE_ERRORS as e:
             self._fault = " ".join(str(e).split())[:200]
         return self
@@ -197,6 +203,8 @@ class RowsOf:
         try:
             while self._rest.num_rows < n and (batch := next(self._batches, None)) is not None:
                 self._rest = pa.concat_tables([self._rest, pa.Table.from_batches([batch]).cast(self._schema)])
+        except storage.Unavailable:
+            raise
         except _TABLE_ERRORS as e:
             self._fault = " ".join(str(e).split())[:200]
             return self._schema.empty_table()

@@ -28,6 +28,7 @@ from pipeline.stages.batches import in_order, micro_batches, seen_size
 from pipeline.stages.chain import note
 from pipeline.stages.packing import Decoded, Embedded, Packer
 from pipeline.teachers import Teacher
+from pipeline.teachers.tower import prepare_of
 
 #: Micro-batches that are decoded ahead of the one that computes.
 AHEAD = 2
@@ -68,7 +69,7 @@ class Annotator:
         on_gpu = settings.jpeg_on == "gpu"
         self._jpegs = GpuJpegs(settings.teacher.device, settings.source.max_pixels) if on_gpu else None
         self._decoders = ThreadPoolExecutor(decode_threads * at_once, thread_name_prefix="decode")
-        self._prepare = getattr(self._teacher, "prepare", None)
+        self._prepare = prepare_of(self._teacher)
         self._device = torch.device(device)
         self._turn = threading.Semaphore(at_once + (self._device.type == "cuda"))
         self._own = threading.local()

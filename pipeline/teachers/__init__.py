@@ -23,9 +23,7 @@ class Teacher(Protocol):
     logit_scale: 1 / tau that this model was trained with (100.0 for CLIP).
 
     A teacher may also have `seen_size(height, width)`: the (height, width) at which it sees an image of that size. Then
-    images of one such size come to `encode_regions` together, as far as a part has them. And it may have `prepare(image)`:
-    what of its work on an image can be done before its pass and in any thread (resizing). The threads that decode call it,
-    and `encode_regions` gets what it returned, in the image's place.
+    images of one such size come to `encode_regions` together, as far as a part has them.
     """
 
     dim: int

@@ -145,6 +145,14 @@ class SeesRegions:
         return self._regions.regions(images, boxes_xyxy_norm)
 
 
+def prepare_of(teacher: object) -> Prepare | None:
+    """`Tower.prepare` of a teacher that encodes regions by its tower and in no way of its own; None for any other, which
+    gets images as they are."""
+    if not isinstance(teacher, SeesRegions) or "encode_regions" in vars(teacher):
+        return None
+    return teacher.prepare if type(teacher).encode_regions is SeesRegions.encode_regions else None
+
+
 class CropTower:
     """Every region cut out, squashed to the model's own square and encoded apart: what one would do by hand.
 

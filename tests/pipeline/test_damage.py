@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+import storage
 from jobs import cli
 from jobs.failures import failure
 from pipeline.align import AlignSettings
@@ -267,3 +269,57 @@ def test_a_dataset_that_misses_a_part_ends_a_derivation_with_1(copied, capsys):
     build(copied, LocalRunner())
     for make in derivations(copied).values():
         make()
+
+
+def test_labels_lose_nothing_to_a_repair_while_their_images_are_away(copied, tmp_path, monkeypatch):
+    derivations(copied)["labels"]()
+    labels = str(tmp_path / "labels")
+    before = worlds.hashes(tmp_path / "labels", "shards/*")
+    assert before
+    index = next(Path(copied.out, "index").iterdir())
+    index.rename(tmp_path / "away")
+    assert any(line.startswith("images: ") for line in verify(labels))
+    assert repair(labels) == []
+    Path(copied.out).rename(tmp_path / "moved")
+    assert any(line.startswith("images: ") for line in verify(labels))
+    assert repair(labels) == []
+    assert worlds.hashes(tmp_path / "labels", "shards/*") == before
+
+
+@pytest.mark.parametrize("also", [(), ("fingerprint.json",), ("summary.json",)])
+def test_a_finished_dataset_without_its_rows_is_not_taken_over(copied, also):
+    shutil.rmtree(Path(copied.out, "manifest"))
+    for name in also:
+        Path(copied.out, name).unlink()
+    before = worlds.hashes(copied.out, "shards/*")
+    other = dataclasses.replace(copied, align=dataclasses.replace(ALIGN, tau=0.3))
+    with pytest.raises(Refused):
+        build(other, LocalRunner())
+    assert worlds.hashes(copied.out, "shards/*") == before
+    build(copied, LocalRunner())
+    assert worlds.hashes(copied.out, "shards/*") == before
+    assert list(verify(copied.out)) == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_settings_that_lost_their_end_are_written_anew(copied, finished):
+    path = Path(copied.out, "settings.yaml")
+    whole = path.read_text()
+    path.write_text(whole[: whole.index("align:")])
+    assert yaml.safe_load(path.read_text())
+    if not finished:
+        Path(copied.out, "summary.json").unlink()
+    build(copied, LocalRunner())
+    assert yaml.safe_load(path.read_text())["align"]["tau"] == ALIGN.tau
+    assert list(verify(copied.out)) == []
+
+
+def test_a_network_that_fails_is_no_damage(copied, monkeypatch):
+    def unavailable(url, *arguments, **options):
+        raise storage.Unavailable("503 Slow Down")
+
+    for place in ("pipeline.dataset.concepts.ConceptPool.load", "storage.open_parquet"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, unavailable)
+            with pytest.raises(storage.Unavailable):
+                list(verify(copied.out))

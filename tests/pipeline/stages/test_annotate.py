@@ -19,6 +19,7 @@ from pipeline.images import decode
 from pipeline.run_local import LocalRunner
 from pipeline.stages.annotate import _with_images
 from pipeline.stages.annotator import MAX_TEXT, MAX_WORD, readable
+from pipeline.teachers.tower import SeesRegions
 from tests import pictures
 from tests.fakes import ColorTeacher
 from tests.pipeline import worlds
@@ -52,21 +53,28 @@ def test_a_sample_that_makes_a_model_raise_costs_that_sample_alone(tmp_path, sou
     assert list(verify(str(tmp_path / "out"))) == []
 
 
-class Preparing(ColorTeacher):
+class Colors:
+    """In a tower's place: takes prepared images alone."""
+
+    def regions(self, images, boxes_xyxy_norm):
+        assert all(isinstance(image, torch.Tensor) for image in images)
+        return ColorTeacher().encode_regions([image.numpy() for image in images], boxes_xyxy_norm)
+
+
+class Preparing(SeesRegions):
     """Prepares images, and knows by which threads; raises for a picture of one odd size."""
 
+    dim, logit_scale = ColorTeacher.dim, ColorTeacher.logit_scale
+    encode_text = ColorTeacher.encode_text
+
     def __init__(self, error: Exception | None = None):
-        self.error, self.threads = error, set()
+        self.error, self.threads, self._regions = error, set(), Colors()
 
     def prepare(self, image):
         self.threads.add(threading.current_thread().name.split("_")[0])
         if self.error and image.shape[:2] == ODD:
             raise self.error
         return torch.from_numpy(image.copy())
-
-    def encode_regions(self, images, boxes_xyxy_norm):
-        assert all(isinstance(image, torch.Tensor) for image in images)
-        return super().encode_regions([image.numpy() for image in images], boxes_xyxy_norm)
 
 
 def test_what_a_teacher_can_do_ahead_the_threads_that_decode_do(tmp_path, source, monkeypatch):
@@ -77,6 +85,27 @@ def test_what_a_teacher_can_do_ahead_the_threads_that_decode_do(tmp_path, source
     build(worlds.settings(tmp_path / "ahead", source), LocalRunner())
     assert teacher.threads == {"decode"}
     assert worlds.hashes(tmp_path / "ahead") == worlds.hashes(tmp_path / "plain")
+
+
+class InItsOwnWay(Preparing):
+    """What a user's teacher of ours may be: it encodes regions in a way of its own."""
+
+    def encode_regions(self, images, boxes_xyxy_norm):
+        assert all(isinstance(image, np.ndarray) for image in images)
+        return ColorTeacher().encode_regions(images, boxes_xyxy_norm)
+
+
+class OwnPrepare(ColorTeacher):
+    """Has a `prepare` that is another thing."""
+
+    def prepare(self):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("teacher", [InItsOwnWay(), OwnPrepare()])
+def test_a_teacher_with_a_way_of_its_own_gets_images_as_they_are(tmp_path, source, monkeypatch, teacher):
+    monkeypatch.setattr(teachers, "load", lambda settings: teacher)
+    assert build(worlds.settings(tmp_path / "out", source), LocalRunner())["n_samples"] == 20
 
 
 def test_an_image_that_cannot_be_prepared_costs_that_sample_alone(tmp_path, source, monkeypatch):
