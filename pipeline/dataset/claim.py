@@ -53,13 +53,15 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
         _mend_settings(layout, settings)
         return  # without a listing: the folder may hold millions of files
     files = storage.tree(layout.url)
-    committed = any(name.startswith("manifest/") or name in _AT_THE_END for name in files)
+    ours = sorted(name for name in files if is_ours(name))
+    committed = any(  # .DS_Store or an unfinished file in manifest/ is no row
+        name.startswith("manifest/") or name in _AT_THE_END for name in ours if not storage.is_litter(name)
+    )
     if committed and _made(layout, components):
         log.warning("fingerprint.json is missing, damaged or another dataset's; it is written anew")
         _mend_settings(layout, settings)
         storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
         return
-    ours = sorted(name for name in files if is_ours(name))
     foreign = sorted(name for name in files if not is_ours(name) and not storage.is_litter(name))
     if "fingerprint.json" in files:
         was = _fingerprint(layout)

@@ -18,6 +18,8 @@ from jobs import build_concept_pool, cli, train_localizer
 from pipeline.align import AlignSettings
 from pipeline.build import build
 from pipeline.coco import read_coco
+from pipeline.dataset import claim
+from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.verify import verify
 from pipeline.images import BadSample
 from pipeline.relabel import relabel
@@ -194,6 +196,19 @@ def test_a_dataset_behind_a_link_and_what_systems_leave_in_it(tmp_path):
     assert build(settings, LocalRunner())["n_samples"] == 8
     assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 0
     assert list(verify(str(tmp_path / "out"))) == []
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._000000-0123456789ab.json", f"{storage.TEMPORARY}1-a.json"])
+def test_what_is_no_row_commits_nothing_so_other_settings_start_over(tmp_path, name):
+    layout = Layout(str(tmp_path))
+    claim.settle(layout, {"format_version": FORMAT_VERSION, "tau": 0.1}, ALIGN)
+    (tmp_path / "manifest").mkdir()
+    (tmp_path / "manifest" / name).write_bytes(b"x")
+    claim.settle(layout, {"format_version": FORMAT_VERSION, "tau": 0.2}, ALIGN)
+    assert json.loads((tmp_path / "fingerprint.json").read_text())["tau"] == 0.2
+    (tmp_path / "manifest" / "000000-0123456789ab.json").write_bytes(b"{}")
+    with pytest.raises(claim.Refused, match=r"tau: was 0\.2, is 0\.3"):
+        claim.settle(layout, {"format_version": FORMAT_VERSION, "tau": 0.3}, ALIGN)
 
 
 # K5: one writer, of whatever
