@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import storage
 from concept_pool.pool import ConceptPool
-from pipeline import fingerprint, healing, planning, sources
-from pipeline.dataset import claim, concepts
+from concept_pool.prompts import load_templates, templates_hash
+from pipeline import fingerprint, healing, own_pool, planning, sources
+from pipeline.dataset import claim
 from pipeline.dataset.claim import Refused
 from pipeline.dataset.finish import finish, parts_to_do
 from pipeline.dataset.layout import Layout
@@ -61,11 +63,12 @@ def build(settings: BuildSettings, runner: Runner) -> dict[str, Any]:
     find.check(settings.duplicates)
     components = fingerprint.components(settings, source)
     with claim.held(layout) as token:
-        claim.settle(layout, components, settings)
+        prove = partial(_prove, settings, components, source, layout, runner)
+        claim.settle(layout, components, settings, prove)
         claim.sweep(layout, started)
         resumed = storage.exists(layout.plan)
         plan = planning.make_plan(settings, source, layout, runner.map)
-        record = _pool(settings, source, plan, runner, resumed)
+        record = _pool(settings, components, source, plan, runner, resumed)
         identity = fingerprint.identity(components, record)
         log.info("fingerprint %s, concept pool %s: %d concepts", *identity.values(), record["n_concepts"])
         todo = parts_to_do(settings, plan, identity, runner.map)
@@ -93,12 +96,30 @@ def _job(settings: BuildSettings, layout: Layout, identity: dict[str, str], toke
     return Job(settings, layout.url, identity, token, root)
 
 
+def _prove(
+    settings: BuildSettings, components: dict[str, Any], source: Source, layout: Layout, runner: Runner
+) -> None:
+    """Makes the pool of a dataset whose `fingerprint.json` is lost too. Raises where it is not its parts' (`own_pool`)."""
+    if not _found(settings, components, layout):
+        _pool(settings, components, source, Plan.committed(layout), runner, resumed=True)
+
+
+def _found(settings: BuildSettings, components: dict[str, Any], layout: Layout) -> dict[str, Any] | None:
+    return own_pool.found(layout, components, templates_hash(load_templates(settings.pool.templates)))
+
+
 def _pool(
-    settings: BuildSettings, source: Source, plan: Plan, runner: Runner, resumed: bool
+    settings: BuildSettings,
+    components: dict[str, Any],
+    source: Source,
+    plan: Plan,
+    runner: Runner,
+    resumed: bool,
 ) -> dict[str, Any]:
-    """The record of the pool and its text embeddings: those that are there, or new ones."""
+    """The record of the pool and its text embeddings: those that are there, or new ones. Raises DamagedDataset where parts
+    are committed that were made with others; then the pool that is there stays."""
     layout = plan.layout
-    if record := concepts.embeddings_record(layout):
+    if record := _found(settings, components, layout):
         log.info("concept pool: found")
         return record
     started = time.perf_counter()
@@ -111,6 +132,7 @@ def _pool(
         pool = ConceptPool.from_counts(planning.total_counts(layout, plan, runner.map), settings.pool)
     if not pool.names:
         raise ValueError(planning.why_no_concepts(settings, plan, runner.map))
+    own_pool.check_pool(layout, pool.hash)
     pool.save(layout.pool)
     log.info("concept pool: %d concepts in %.1f s", len(pool.names), time.perf_counter() - started)
     started = time.perf_counter()
@@ -118,4 +140,4 @@ def _pool(
     record = runner.call(settings, embed, settings, layout)
     shape = (record["n_concepts"], record["dim"])
     log.info("text embeddings: %d x %d in %.1f s", *shape, time.perf_counter() - started)
-    return record
+    return own_pool.check(layout, components, record)

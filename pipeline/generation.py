@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import storage
-from pipeline import fingerprint
+from pipeline import fingerprint, own_pool
 from pipeline.dataset import claim, concepts
+from pipeline.dataset.damage import DamagedDataset, by_its_maker
 from pipeline.dataset.finish import finish, parts_to_do
 from pipeline.dataset.layout import POOL_FILES, Layout
 from pipeline.dataset.plan import Parts, Plan, other_files, unit_index_bytes
@@ -32,13 +33,13 @@ def make(
     runner: Runner,
     options: Any,
     plan_of: Callable[[Layout], Plan],
-    pool_of: Callable[[Layout], dict[str, Any]],
+    pool_of: Callable[[Layout, dict[str, Any]], dict[str, Any]],
     before: Callable[[Job, Parts], None] = lambda job, parts: None,
 ) -> dict[str, Any]:
     """Sends the parts of the dataset at `source` through `stages` to `settings.out`; returns the new dataset's summary.
 
-    components: all that changes its bytes. plan_of, pool_of: see to it that a layout holds the plan, and the pool, whose
-    record the second returns. before: what has to be done before the parts. Raises Refused, Incomplete.
+    components: all that changes its bytes. plan_of, pool_of: see to it that a layout holds the plan, and the pool, which
+    is the committed parts' own (`own_pool`) and whose record the second returns. before: what has to be done before the parts. Raises Refused, Incomplete.
     """
     from pipeline.stages.chain import Job
 
@@ -46,10 +47,10 @@ def make(
     layout = Layout(storage.location(settings.out, "out", write=True))
     components = json.loads(json.dumps(components))
     with claim.held(layout) as token:
-        claim.settle(layout, components, settings)
+        claim.settle(layout, components, settings, lambda: pool_of(layout, components))
         claim.sweep(layout, started)
         plan = plan_of(layout)
-        identity = fingerprint.identity(components, pool_of(layout))
+        identity = fingerprint.identity(components, pool_of(layout, components))
         todo = parts_to_do(settings, plan, identity, runner.map)
         job = Job(settings, layout.url, identity, token, dataset=source.url, options=options)
         before(job, plan.parts)
@@ -107,14 +108,18 @@ def _copy_index(source: Layout, layout: Layout, work: tuple[int, str]) -> None:
     storage.write_bytes(layout.unit_index(unit), unit_index_bytes(source, unit, sha256))
 
 
-def copied_pool(source: Layout, layout: Layout, classifier: bool = False) -> dict[str, Any]:
-    """The dataset's pool in the new folder; returns its record, which comes last. classifier: with the one that labelled
-    it, where there is one. Raises ValueError where the source has no whole pool."""
-    if record := concepts.embeddings_record(layout):
+def copied_pool(
+    source: Layout, layout: Layout, components: dict[str, Any], classifier: bool = False
+) -> dict[str, Any]:
+    """The dataset's pool in the new folder; returns its record, which comes last. components: of the new dataset.
+    classifier: with the one that labelled it, where there is one. Raises DamagedDataset where the source has no whole
+    pool, or another one than the parts in the new folder were made with."""
+    if record := own_pool.found(layout, components):
         return record
     record = concepts.embeddings_record(source)
     if record is None:
-        raise ValueError(f"{source.pool} is damaged: the command that made the dataset mends it")
+        raise DamagedDataset(f"{source.pool} is damaged", by_its_maker(source.url))
+    own_pool.check(layout, components, record)
     names = [source.pool_file(name) for name in POOL_FILES]
     for url in [*names, *([source.classifier] if classifier and storage.exists(source.classifier) else [])]:
         copy_file((url, layout.pool_file(url.rsplit("/", 1)[-1])))

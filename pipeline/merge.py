@@ -68,7 +68,7 @@ def merge(
         runner,
         options,
         lambda layout: generation.copied_plan(first.layout, layout, runner),
-        lambda layout: generation.copied_pool(first.layout, layout),
+        lambda layout, components: generation.copied_pool(first.layout, layout, components),
     )
 
 

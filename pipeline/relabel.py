@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import storage
 from concept_pool.pool import ConceptPool
 from concept_pool.prompts import load_templates, templates_hash
-from pipeline import fingerprint, generation, teachers
+from pipeline import fingerprint, generation, own_pool, teachers
 from pipeline.dataset import Dataset, check_format, claim, concepts, images, settings_of
 from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.finish import incompleteness
@@ -120,7 +120,7 @@ def derive(
         runner,
         options,
         plan_of,
-        lambda layout: _copied_pool(source, layout, settings, was, pool, runner),
+        lambda layout, components: _copied_pool(source, layout, components, settings, was, pool, runner),
         before,
     )
 
@@ -162,21 +162,30 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
 
 
 def _copied_pool(
-    source: Layout, layout: Layout, settings: BuildSettings, was: dict[str, Any], pool: str, runner: Runner
+    source: Layout,
+    layout: Layout,
+    components: dict[str, Any],
+    settings: BuildSettings,
+    was: dict[str, Any],
+    pool: str,
+    runner: Runner,
 ) -> dict[str, Any]:
-    """The record of the pool in the new folder: copied where nothing about it changes, else encoded."""
-    if record := concepts.embeddings_record(layout):
+    """The record of the pool in the new folder: copied where nothing about it changes, else encoded. Raises DamagedDataset
+    where parts are committed there that were made with another one."""
+    templates = templates_hash(load_templates(settings.pool.templates))
+    if record := own_pool.found(layout, components, templates):
         return record
     wanted = ConceptPool.load(pool)
     old = concepts.embeddings_record(source)
-    templates = templates_hash(load_templates(settings.pool.templates))
     same = old is not None and old["pool"] == wanted.hash and old["templates"] == templates
     if old is not None and same and was["pool"]["ensemble"] == settings.pool.ensemble:
+        own_pool.check(layout, components, old)
         for name in POOL_FILES:
             generation.copy_file((source.pool_file(name), layout.pool_file(name)))
         concepts.write_record(layout, old)
         return old
+    own_pool.check_pool(layout, wanted.hash)
     wanted.save(layout.pool)
     log.info("encoding %d concepts", len(wanted.names))
     tell(Standing("text embeddings"))
-    return runner.call(settings, embed, settings, layout)
+    return own_pool.check(layout, components, runner.call(settings, embed, settings, layout))

@@ -63,7 +63,7 @@ def remove(dataset: str, settings: BuildSettings, listed: BlockList, runner: Run
         runner,
         options,
         lambda layout: _plan(plan, layout, by_part, runner),
-        lambda layout: generation.copied_pool(source, layout, classifier=True),
+        lambda layout, components: generation.copied_pool(source, layout, components, classifier=True),
     )
     used = {entry for own in by_part.values() for entry in own.values()}
     return {**summary, "not_found": sorted(listed.entries - used)}

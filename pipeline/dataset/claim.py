@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -43,11 +43,14 @@ def held(layout: Layout) -> Iterator[str]:
         yield claim.token
 
 
-def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
+def settle(
+    layout: Layout, components: dict[str, Any], settings: Any, prove: Callable[[], object] | None = None
+) -> None:
     """Makes the folder ours, or checks that it is; writes settings and fingerprint.
 
-    components: everything that changes bytes. settings: a dataclass. A dataset in which nothing was committed may change
-    its settings: it starts over. Raises Refused.
+    components: everything that changes bytes. settings: a dataclass. prove: makes the pool that the committed parts were
+    made with, or raises; asked where neither `fingerprint.json` nor the pool that is there says whose the parts are. A
+    dataset in which nothing was committed may change its settings: it starts over. Raises Refused.
     """
     if _says(layout, components):
         _mend_settings(layout, settings)
@@ -57,7 +60,7 @@ def settle(layout: Layout, components: dict[str, Any], settings: Any) -> None:
     committed = any(  # .DS_Store or an unfinished file in manifest/ is no row
         name.startswith("manifest/") or name in _AT_THE_END for name in ours if not storage.is_litter(name)
     )
-    if committed and _made(layout, components):
+    if committed and (_made(layout, components) or (prove is not None and _proven(layout, prove))):
         log.warning("fingerprint.json is missing, damaged or another dataset's; it is written anew")
         _mend_settings(layout, settings)
         storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
@@ -96,14 +99,22 @@ def _made(layout: Layout, components: dict[str, Any]) -> bool:
     """Whether the parts that are there were made with these components, by the word of their manifest rows."""
     from pipeline.fingerprint import identity_of
 
-    if (expected := identity_of(layout, components)) is None:
-        return False
-    rows = manifest.read_rows(layout, manifest.committed(layout))
-    first = next((row for row in rows if row), None)
-    if first is None:  # their files are lost; the table of a finished dataset has them too
-        with contextlib.suppress(DamagedDataset):
-            first = next(iter(manifest.rows_of(layout).slice(0, 1).to_pylist()), None)
-    return first is not None and first["fingerprint"] == expected["fingerprint"]
+    expected = identity_of(layout, components)
+    return expected is not None and manifest.says(layout, expected["fingerprint"]) is True
+
+
+def _proven(layout: Layout, prove: Callable[[], object]) -> bool:
+    """Whether what these settings make is what the parts were made with. A folder whose own files agree is not asked:
+    other settings than its own are no damage. Raises Refused, with the reason, where it is not."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if _made(layout, json.loads(storage.read_bytes(layout.fingerprint))):
+            return False
+    try:
+        prove()
+    except (DamagedDataset, FileNotFoundError, ValueError) as e:
+        reason = " ".join(str(e).split())
+        raise Refused([f"out: {layout.url} is damaged, and not of these settings as far as can be seen: {reason}"]) from e
+    return True
 
 
 def _text(settings: Any) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import storage
 from concept_pool.pool import ConceptPool
-from pipeline.dataset.damage import by_its_maker, reading
+from pipeline.dataset.damage import DamagedDataset, by_its_maker, reading
 from pipeline.dataset.layout import POOL_FILES, Layout
 
 if TYPE_CHECKING:
@@ -36,13 +36,7 @@ def write_embeddings(
     storage.write_bytes(
         layout.pool_file("text_embeddings.safetensors"), save({"text_embeddings": matrix.contiguous()})
     )
-    record = {
-        "pool": pool.hash,
-        "templates": templates,
-        "n_concepts": len(pool.names),
-        "dim": int(matrix.shape[1]),
-        "sha256": {name: storage.sha256(layout.pool_file(name)) for name in POOL_FILES},
-    }
+    record = _record(layout, pool, int(matrix.shape[1]), templates)
     write_record(layout, record)
     return record
 
@@ -59,6 +53,25 @@ def embeddings_record(layout: Layout) -> dict[str, Any] | None:
         return None if changed_files(layout, record) else record
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+
+
+def described(layout: Layout, templates: str) -> dict[str, Any] | None:
+    """What `write_embeddings` would say of the files of the pool that are there; None where they are no pool."""
+    try:
+        pool, matrix = load_pool(layout), load_embeddings(layout)
+    except DamagedDataset:
+        return None
+    return _record(layout, pool, int(matrix.shape[1]), templates) if len(matrix) == len(pool.names) else None
+
+
+def _record(layout: Layout, pool: ConceptPool, dim: int, templates: str) -> dict[str, Any]:
+    return {
+        "pool": pool.hash,
+        "templates": templates,
+        "n_concepts": len(pool.names),
+        "dim": dim,
+        "sha256": {name: storage.sha256(layout.pool_file(name)) for name in POOL_FILES},
+    }
 
 
 def changed_files(layout: Layout, record: dict[str, Any]) -> list[str]:

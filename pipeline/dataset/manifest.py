@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from pipeline.dataset.layout import Layout
 
 #: Rows asked for at once.
 THREADS = 16
+#: Row files that are asked which dataset they are of.
+ASKED = 100
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,28 @@ def committed(layout: Layout) -> list[str]:
     return sorted(
         n.removesuffix(".json") for n in names if n.endswith(".json") and not n.startswith(storage.TEMPORARY)
     )
+
+
+def made_with(layout: Layout) -> Iterator[dict[str, Any]]:
+    """Some committed rows: those of up to `ASKED` row files, then the first one of a finished dataset's table. Whoever
+    stops at the first one has paid for one; rows that are not whole are left out."""
+    files = (name for name in storage.names(layout.file("manifest")) if name.endswith(".json"))
+    for name in itertools.islice(files, ASKED):
+        if row := read_row(layout, name.removesuffix(".json")):
+            yield row
+    with contextlib.suppress(DamagedDataset):
+        table = read_table(layout)
+        yield from table.slice(0, 1).to_pylist() if table is not None else ()
+
+
+def says(layout: Layout, fingerprint: str) -> bool | None:
+    """Whether one of some rows was made with this fingerprint; None where nothing is committed."""
+    found = None
+    for row in made_with(layout):
+        if row["fingerprint"] == fingerprint:
+            return True
+        found = False
+    return found
 
 
 def read_table(layout: Layout) -> pa.Table | None:
