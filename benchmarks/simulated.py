@@ -21,7 +21,7 @@ from pipeline.dataset.plan import Parts
 from pipeline.progress import Stages
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload
-from pipeline.stages.index import UnitRecord
+from pipeline.dataset.units import UnitRecord
 
 
 def use_simulated_pool() -> None:

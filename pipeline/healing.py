@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from functools import partial
 
 import storage
@@ -13,7 +15,7 @@ from pipeline.partition import Map
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index
-from pipeline.stages.index import UnitRecord
+from pipeline.dataset.units import UnitRecord, counts_fault
 
 log = logging.getLogger("regionpairs")
 
@@ -41,14 +43,21 @@ def heal_units(
         len(damaged),
         len(touched),
     )
+    with _kept(plan.layout, touched):
+        _index_again(settings, source, plan, sorted([*damaged, *touched]), wanted, run)
+
+
+@contextlib.contextmanager
+def _kept(layout: Layout, units: list[int]) -> Iterator[None]:
+    """What lies in the plan of these units comes back where indexing them anew shows that the input is another one."""
     kept = {
         url: storage.read_bytes(url)
-        for n in touched
-        for url in (plan.layout.unit_index(n), plan.layout.unit_counts(n), plan.layout.unit_record(n))
+        for n in units
+        for url in (layout.unit_index(n), layout.unit_counts(n), layout.unit_record(n))
         if storage.exists(url)
     }
     try:
-        _index_again(settings, source, plan, sorted([*damaged, *touched]), wanted, run)
+        yield
     except ValueError:
         for url, data in kept.items():
             storage.write_bytes(url, data)
@@ -78,21 +87,14 @@ def _other(unit: int) -> str:
 
 
 def heal_counts(settings: BuildSettings, source: Source, plan: Plan, run: Map) -> None:
-    """Indexes anew every unit whose counts are missing or damaged: a pool is to be made of them. Raises ValueError if the
-    input changed."""
-    lost = [n for n, lost in run(partial(_lost_counts, plan.layout), range(plan.units.num_rows)) if lost]
+    """Indexes anew every unit whose counts are missing or damaged, or that has no record which says that they are not: a
+    pool is to be made of them. Raises ValueError if the input changed, and leaves the plan."""
+    planned = list(enumerate(plan.units.column("index_sha256").to_pylist()))
+    lost = [n for n, why in enumerate(run(partial(counts_fault, plan.layout), planned)) if why]
     if lost:
         log.warning("plan: %d units have no counts of their captions; they are indexed anew", len(lost))
-        _index_again(settings, source, plan, lost, plan.parts.units(), run)
-
-
-def _lost_counts(layout: Layout, unit: int) -> tuple[int, bool]:
-    record = UnitRecord.read(layout, unit)
-    try:
-        found = storage.sha256(layout.unit_counts(unit))
-    except FileNotFoundError:
-        return unit, True
-    return unit, record is not None and found != record.counts_sha256
+        with _kept(plan.layout, lost):
+            _index_again(settings, source, plan, lost, dict(planned), run)
 
 
 def _mark_keys(settings: BuildSettings, plan: Plan, again: list[UnitRecord], run: Map) -> list[UnitRecord]:

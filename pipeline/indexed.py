@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.dataset import records
 from pipeline.dataset.plan import ROW_GROUP
 from pipeline.sources import Unit
-from pipeline.stages.index import UnitRecord
+from pipeline.dataset.units import UnitRecord
 
 #: What a driver keeps of a part until the plan is written.
 PART = np.dtype([("content", "S12"), ("n_rows", "i8"), ("n_samples", "i8")])

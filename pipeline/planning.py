@@ -7,6 +7,7 @@ it when. The driver holds a record a unit and a row a part.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -20,13 +21,14 @@ from pipeline.indexed import Indexed, parts_table, units_table
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index
-from pipeline.stages.index import UnitRecord
+from pipeline.dataset.units import UnitRecord
 from pipeline.standing import Standing, tell
 
 log = logging.getLogger("regionpairs")
 
 #: Tables of counts that one task merges.
 MERGE_WIDTH = 64
+_RECORD = re.compile(r"[0-9]{6,}\.json")
 
 
 class Map(Protocol):
@@ -114,9 +116,7 @@ def _problems(layout: Layout, unit: int) -> tuple[int, dict[str, tuple[int, str]
 
 
 def _index(settings: BuildSettings, layout: Layout, units: list[Unit], run: Map) -> list[Indexed]:
-    there = sorted(
-        int(name.split(".")[0]) for name in storage.names(layout.unit_records) if name[0].isdigit()
-    )
+    there = sorted(int(name[:-5]) for name in storage.names(layout.unit_records) if _RECORD.fullmatch(name))
     known = run(partial(_read_record, layout), [n for n in there if n < len(units)])
     found = {number: Indexed.of(record) for number, record in known if record is not None}
     if found:

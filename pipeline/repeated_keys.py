@@ -18,7 +18,7 @@ from pipeline.duplicates.settings import REASONS
 from pipeline.partition import Map, Search
 from pipeline.settings import BuildSettings
 from pipeline.stages import index
-from pipeline.stages.index import UnitRecord
+from pipeline.dataset.units import UnitRecord
 from pipeline.standing import Standing, tell
 
 #: Keys of a task; it holds some 200 bytes for each (benchmarks/repeated_keys.py).

@@ -26,7 +26,7 @@ from pipeline.filters import drop_captions
 from pipeline.partition import Map, Search
 from pipeline.settings import BuildSettings
 from pipeline.stages import index
-from pipeline.stages.index import UnitRecord
+from pipeline.dataset.units import UnitRecord
 from pipeline.standing import Standing, tell
 
 log = logging.getLogger("regionpairs")

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import storage
 from pipeline.dataset import blocks, concepts, records
 from pipeline.dataset.blocks import TOTALS
-from pipeline.dataset.claim import Refused
+from pipeline.dataset.damage import DamagedDataset, by_repair
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts, Plan
 from pipeline.progress import Incomplete, check_budgets
@@ -37,14 +37,15 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 def parts_to_do(settings: BuildSettings, plan: Plan, identity: dict[str, str], run: Map) -> Parts:
-    """The parts whose row is missing or not whole, or whose shard does not check out. Raises Refused for rows of another
-    fingerprint."""
+    """The parts whose row is missing or not whole, or whose shard does not check out. Raises DamagedDataset for rows
+    of another fingerprint."""
     todo = np.ones(len(plan.parts), bool)
     n_damaged = 0
     work = partial(blocks.check, plan.layout, identity["fingerprint"], settings.recheck)
     for found in run(work, blocks.of(plan.parts)):
         if found.refused:
-            raise Refused(["shard {}.tar: {}".format(*found.refused)])
+            part, why = found.refused
+            raise DamagedDataset(f"manifest/{part}.json is another dataset's: {why}", by_repair(plan.layout.url))
         todo[found.start : found.start + len(found.good)] = ~np.asarray(found.good, bool)
         for name, why in found.damaged[: max(0, NAMED - n_damaged)]:
             log.warning("shard %s.tar: %s; it is built anew", name, why)

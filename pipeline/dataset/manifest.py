@@ -157,6 +157,14 @@ def made_with(layout: Layout) -> Iterator[dict[str, Any]]:
         yield from table.slice(0, 1).to_pylist() if table is not None else ()
 
 
+def fingerprint_of_table(layout: Layout) -> str | None:
+    """That of the table of a finished dataset; None where there is none that can be read."""
+    with contextlib.suppress(DamagedDataset):
+        table = read_table(layout)
+        return table["fingerprint"][0].as_py() if table is not None and len(table) else None
+    return None
+
+
 def says(layout: Layout, fingerprint: str) -> bool | None:
     """Whether one of some rows was made with this fingerprint; None where nothing is committed."""
     found = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -13,9 +14,13 @@ from pipeline.dataset import blocks, check_format, claim, columns, concepts, man
 from pipeline.dataset.damage import DamagedDataset, by_its_maker
 from pipeline.dataset.images import images_of, location_of
 from pipeline.dataset.layout import Layout, is_ours
+from pipeline.dataset.lost_rows import restore_rows
 from pipeline.dataset.plan import DamagedPlan, Plan
+from pipeline.dataset.units import counts_fault
 from pipeline.dataset.verify_parts import Expected, RowsOf, block_faults
 from pipeline.standing import Standing, tell
+
+log = logging.getLogger("regionpairs")
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
@@ -52,7 +57,7 @@ def verify(url: str, run: Map = map) -> Iterator[str]:
         yield str(e)
         return
     yield from _unit_faults(layout, plan, run)
-    yield from _pool_faults(layout)
+    yield from _pool_faults(layout, plan, components, run)
     yield from _classifier_faults(layout, components)
     yield from _foreign(layout, plan)
     yield from _image_faults(layout, components)
@@ -77,7 +82,22 @@ def _unit_fault(layout: Layout, work: tuple[int, str]) -> str:
     return ""
 
 
-def _pool_faults(layout: Layout) -> Iterator[str]:
+def _pool_faults(layout: Layout, plan: Plan, components: Any, run: Map) -> Iterator[str]:
+    """What is wrong with the pool, and then with what a build makes it of anew: the units' records and counts."""
+    damaged = False
+    for fault in _faults_of_pool(layout):
+        damaged = True
+        yield fault
+    expected = _identity(layout, components)
+    if not damaged and expected and manifest.says(layout, expected["fingerprint"]) is False:
+        damaged = True
+        yield "foreign: concept_pool or fingerprint.json: no part was made with both"
+    if damaged and isinstance(components, dict) and "input" in components:
+        planned = enumerate(plan.units.column("index_sha256").to_pylist())
+        yield from filter(None, run(partial(counts_fault, layout), planned))
+
+
+def _faults_of_pool(layout: Layout) -> Iterator[str]:
     try:
         record = json.loads(storage.read_bytes(layout.embeddings_record))
         changed = concepts.changed_files(layout, record)
@@ -217,7 +237,8 @@ def _of_samples(components: Any) -> str | None:
 
 def repair(url: str, run: Map = map) -> list[str]:
     """Removes row, shard and index of every part that is damaged, so that the command that built the dataset builds them
-    again and changes nothing else; returns those parts.
+    again and changes nothing else; returns those parts. Rows that are lost or another dataset's come back first, where the
+    table of a finished dataset has them: they cost no shard.
 
     The tables and the summary go too where a part did, for they speak of it: until the build has run, the dataset is an
     unfinished one. Raises DamagedPlan where there is no plan that can be read, DamagedDataset where no part at all is of
@@ -228,6 +249,8 @@ def repair(url: str, run: Map = map) -> list[str]:
     with claim.held(layout) as token:
         plan = Plan.committed(layout)
         expected = _expected(layout, components)
+        if restored := restore_rows(layout, plan.parts, expected.identity):
+            log.info("%d manifest rows are written anew, from manifest.parquet", restored)
         _require_own(layout, expected)
         removed: list[str] = []
         for block in run(partial(block_faults, layout, expected), blocks.of(plan.parts)):
@@ -243,14 +266,17 @@ def repair(url: str, run: Map = map) -> list[str]:
 
 
 def _require_own(layout: Layout, expected: Expected) -> None:
-    """Raises DamagedDataset where there are parts, and each is of another fingerprint than `fingerprint.json` gives."""
+    """Raises DamagedDataset where there are parts and each is of another fingerprint than `fingerprint.json` gives, or the
+    table of a finished dataset is: then these files may be the wrong ones."""
     if expected.identity is None:
         return
+    own = expected.identity["fingerprint"]
     rows = manifest.read_rows(layout, manifest.committed(layout))
-    others = (row["fingerprint"] != expected.identity["fingerprint"] for row in rows if row)
-    if next(others, False) and all(others):
+    others = (row["fingerprint"] != own for row in rows if row)
+    if (next(others, False) and all(others)) or manifest.fingerprint_of_table(layout) not in (None, own):
         raise DamagedDataset(
-            f"{layout.fingerprint} or concept_pool/embeddings.json is not that of the parts; nothing was removed",
+            f"{layout.fingerprint}, concept_pool/embeddings.json and the manifest are not all of one dataset; nothing was "
+            "removed",
             by_its_maker(layout.url),
         )
 

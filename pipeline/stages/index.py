@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -25,42 +25,12 @@ from pipeline import filters, sources
 from pipeline.block_list import BlockList
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
+from pipeline.dataset.units import UnitRecord
 from pipeline.settings import BuildSettings
 from pipeline.sources import Unit
 
 #: Images whose captions are parsed together.
 BLOCK = 1000
-
-
-@dataclass(frozen=True)
-class UnitRecord:
-    """What indexing a unit left. parts: [content hash, rows, samples] of each."""
-
-    unit: int
-    n_rows: int
-    n_samples: int
-    index_sha256: str
-    counts_sha256: str
-    parts: list[list[Any]]
-
-    @staticmethod
-    def read(layout: Layout, unit: int) -> UnitRecord | None:
-        """The record of a unit; None where it has none that is whole."""
-        try:
-            return UnitRecord(**json.loads(storage.read_bytes(layout.unit_record(unit))))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
-
-    def is_whole(self, layout: Layout) -> bool:
-        """Whether the unit's index and counts are those of this record."""
-        files = (
-            (layout.unit_index(self.unit), self.index_sha256),
-            (layout.unit_counts(self.unit), self.counts_sha256),
-        )
-        try:
-            return all(storage.sha256(url) == expected for url, expected in files)
-        except FileNotFoundError:
-            return False
 
 
 def index_unit(
