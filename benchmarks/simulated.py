@@ -18,10 +18,10 @@ from pipeline import build as builds
 from pipeline import healing, planning, teachers
 from pipeline.dataset import blocks
 from pipeline.dataset.plan import Parts
+from pipeline.dataset.units import UnitRecord
 from pipeline.progress import Stages
 from pipeline.settings import BuildSettings
 from pipeline.stages.chain import Job, Payload
-from pipeline.dataset.units import UnitRecord
 
 
 def use_simulated_pool() -> None:

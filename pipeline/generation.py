@@ -39,7 +39,8 @@ def make(
     """Sends the parts of the dataset at `source` through `stages` to `settings.out`; returns the new dataset's summary.
 
     components: all that changes its bytes. plan_of, pool_of: see to it that a layout holds the plan, and the pool, which
-    is the committed parts' own (`own_pool`) and whose record the second returns. before: what has to be done before the parts. Raises Refused, Incomplete.
+    is the committed parts' own (`own_pool`) and whose record the second returns. before: what has to be done before the
+    parts. Raises Refused, Incomplete.
     """
     from pipeline.stages.chain import Job
 

@@ -11,11 +11,11 @@ import storage
 from pipeline import repeated_keys, repeats
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts, Plan
+from pipeline.dataset.units import UnitRecord, counts_fault
 from pipeline.partition import Map
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index
-from pipeline.dataset.units import UnitRecord, counts_fault
 
 log = logging.getLogger("regionpairs")
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from pipeline.dataset import records
 from pipeline.dataset.plan import ROW_GROUP
-from pipeline.sources import Unit
 from pipeline.dataset.units import UnitRecord
+from pipeline.sources import Unit
 
 #: What a driver keeps of a part until the plan is written.
 PART = np.dtype([("content", "S12"), ("n_rows", "i8"), ("n_samples", "i8")])

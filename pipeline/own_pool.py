@@ -42,7 +42,12 @@ def found(layout: Layout, components: dict[str, Any], templates: str = "") -> di
 def check(layout: Layout, components: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """The record. Raises DamagedDataset where parts are committed, and none was made with this pool and embeddings."""
     if _says(layout, components, record) is False:
-        raise DamagedDataset(_other(layout, "the text embeddings", f"they give fingerprint {_fingerprint(components, record)}"), ADVICE)
+        raise DamagedDataset(
+            _other(
+                layout, "the text embeddings", f"they give fingerprint {_fingerprint(components, record)}"
+            ),
+            ADVICE,
+        )
     return record
 
 
@@ -50,7 +55,9 @@ def check_pool(layout: Layout, pool_hash: str) -> None:
     """Raises DamagedDataset where parts are committed, and none was made with a pool of this hash."""
     pools = [row["pool"] for row in manifest.made_with(layout)]
     if pools and pool_hash not in pools:
-        raise DamagedDataset(_other(layout, "the concept pool", f"{pools[0][:16]}, not {pool_hash[:16]}"), ADVICE)
+        raise DamagedDataset(
+            _other(layout, "the concept pool", f"{pools[0][:16]}, not {pool_hash[:16]}"), ADVICE
+        )
 
 
 def _other(layout: Layout, what: str, which: str) -> str:

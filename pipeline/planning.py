@@ -17,11 +17,11 @@ from concept_pool.count import Counts
 from pipeline import repeated_keys, repeats
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import DamagedPlan, Plan
+from pipeline.dataset.units import UnitRecord
 from pipeline.indexed import Indexed, parts_table, units_table
 from pipeline.settings import BuildSettings
 from pipeline.sources import Source, Unit
 from pipeline.stages import index
-from pipeline.dataset.units import UnitRecord
 from pipeline.standing import Standing, tell
 
 log = logging.getLogger("regionpairs")

@@ -77,11 +77,8 @@ def derive(
     source = Layout(storage.location(dataset, "dataset"))
     layout = Layout(storage.location(settings.out, "out", write=True))
     was = _relabelable(source, layout, settings, runner)
-    pool = (
-        Layout(storage.absolute(dataset)).pool
-        if not settings.pool.path
-        else storage.absolute(settings.pool.path)
-    )
+    path = settings.pool.path
+    wanted = ConceptPool.load(storage.absolute(path)) if path else concepts.load_pool(source)
     place = images.link(source, layout) if labels_only else None
     said = options.identity() if hasattr(options, "identity") else options
     components = {
@@ -91,7 +88,7 @@ def derive(
         "options": said,
         "align": dataclasses.asdict(settings.align),
         "corpus": dataclasses.asdict(settings.corpus) if settings.align.policy == "corpus" else None,
-        "pool": ConceptPool.load(pool).hash,
+        "pool": wanted.hash,
         "templates": templates_hash(load_templates(settings.pool.templates)),
         "ensemble": settings.pool.ensemble,
         "teacher": teachers.describe(settings.teacher),
@@ -120,7 +117,7 @@ def derive(
         runner,
         options,
         plan_of,
-        lambda layout, components: _copied_pool(source, layout, components, settings, was, pool, runner),
+        lambda layout, components: _copied_pool(source, layout, components, settings, was, wanted, runner),
         before,
     )
 
@@ -142,8 +139,7 @@ def _relabelable(source: Layout, layout: Layout, settings: BuildSettings, runner
     """The dataset's own settings, once it is certain that it can be relabelled as asked."""
     if layout.url == source.url:
         raise NotRelabelable("out: the new labels need a folder of their own, beside the dataset")
-    check_format(source)
-    was = settings_of(source)
+    was = settings_of(source, check_format(source))
     align = was.get("align")
     if not isinstance(align, dict) or "region_embeddings" not in align:
         raise NotRelabelable("the dataset's settings.yaml is damaged: it does not say what was stored")
@@ -167,7 +163,7 @@ def _copied_pool(
     components: dict[str, Any],
     settings: BuildSettings,
     was: dict[str, Any],
-    pool: str,
+    wanted: ConceptPool,
     runner: Runner,
 ) -> dict[str, Any]:
     """The record of the pool in the new folder: copied where nothing about it changes, else encoded. Raises DamagedDataset
@@ -175,7 +171,6 @@ def _copied_pool(
     templates = templates_hash(load_templates(settings.pool.templates))
     if record := own_pool.found(layout, components, templates):
         return record
-    wanted = ConceptPool.load(pool)
     old = concepts.embeddings_record(source)
     same = old is not None and old["pool"] == wanted.hash and old["templates"] == templates
     if old is not None and same and was["pool"]["ensemble"] == settings.pool.ensemble:

@@ -14,11 +14,11 @@ import numpy as np
 import storage
 from pipeline import partition
 from pipeline.dataset.layout import Layout
+from pipeline.dataset.units import UnitRecord
 from pipeline.duplicates.settings import REASONS
 from pipeline.partition import Map, Search
 from pipeline.settings import BuildSettings
 from pipeline.stages import index
-from pipeline.dataset.units import UnitRecord
 from pipeline.standing import Standing, tell
 
 #: Keys of a task; it holds some 200 bytes for each (benchmarks/repeated_keys.py).

@@ -20,13 +20,13 @@ import storage
 from pipeline import partition
 from pipeline.dataset import records
 from pipeline.dataset.layout import Layout
+from pipeline.dataset.units import UnitRecord
 from pipeline.duplicates.find import find
 from pipeline.duplicates.held_out import digest_of_caption
 from pipeline.filters import drop_captions
 from pipeline.partition import Map, Search
 from pipeline.settings import BuildSettings
 from pipeline.stages import index
-from pipeline.dataset.units import UnitRecord
 from pipeline.standing import Standing, tell
 
 log = logging.getLogger("regionpairs")

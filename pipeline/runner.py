@@ -58,7 +58,7 @@ def embed(settings: BuildSettings, layout: Layout) -> dict[str, Any]:
     from pipeline import teachers
 
     torch.set_num_threads(settings.threads)
-    pool = concepts.load_pool(layout)
+    pool = concepts.load_pool(layout, checked=False)  # its record comes last
     templates = load_templates(settings.pool.templates)
     teacher = teachers.load(settings.teacher)
     matrix = embed_pool(pool.names, templates, teacher.encode_text, settings.pool.ensemble)

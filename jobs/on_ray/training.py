@@ -26,7 +26,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 import storage
 from jobs.on_ray.cluster import check_here, connect, versions
 from jobs.stop_signal import StopSignal
-from training.data.loader import BadBudget
+from pipeline.dataset.damage import DamagedDataset
+from training.data.budget import BadBudget
 from training.data.mixture import open_data
 from training.localizers import train as localizers
 from training.localizers.settings import LocalizerTrainingSettings, check_sources
@@ -43,6 +44,7 @@ FINAL: dict[str, type[Exception]] = {
     "FileNotFoundError": FileNotFoundError,
     "FloatingPointError": FloatingPointError,
     "BadBudget": BadBudget,
+    "DamagedDataset": DamagedDataset,
     "ValueError": ValueError,
 }
 
@@ -161,7 +163,10 @@ def _rank_loop(config: dict[str, Any]) -> None:
         _after_a_lost_node(lambda: config["work"](rank))
     except tuple(FINAL.values()) as e:
         name = next(name for name, kind in FINAL.items() if isinstance(e, kind))
-        storage.write_bytes(str(out / ERROR_FILE), json.dumps([name, str(e)]).encode())
+        storage.write_bytes(
+            str(out / ERROR_FILE),
+            json.dumps([name, str(e), *filter(None, [getattr(e, "advice", "")])]).encode(),
+        )
         raise
 
 
@@ -180,8 +185,8 @@ def _after_a_lost_node(work: Callable[[], None]) -> None:
 def raise_noted(out: Path) -> None:
     """Raises the error that a rank left in a run's folder, if there is one."""
     if (out / ERROR_FILE).exists():
-        name, message = json.loads((out / ERROR_FILE).read_text(encoding="utf-8"))
-        raise FINAL[name](message)
+        name, *said = json.loads((out / ERROR_FILE).read_text(encoding="utf-8"))
+        raise FINAL[name](*said)
 
 
 class _Watch:

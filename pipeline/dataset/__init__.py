@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 import storage
 from pipeline.dataset import columns as columns_of
 from pipeline.dataset import concepts, manifest
@@ -19,6 +17,7 @@ from pipeline.dataset.images import images_of
 from pipeline.dataset.layout import FORMAT_VERSION, Layout
 from pipeline.dataset.manifest import ShardRow
 from pipeline.dataset.sample import Sample
+from pipeline.dataset.settings_file import settings_of
 from pipeline.dataset.shards import joined, samples_of
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from concept_pool.pool import ConceptPool
     from pipeline.settings import AlignSettings
 
-__all__ = ["Dataset", "Layout", "Sample", "ShardRow"]
+__all__ = ["Dataset", "Layout", "Sample", "ShardRow", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,16 @@ class Dataset:
         _check_own(layout, components, rows[0]["fingerprint"])
         others = _shards(place, manifest.rows_of(place).to_pylist()) if place else []
         of_part = {shard.part: shard for shard in others}
-        shards = _shards(layout, rows, of_part if place else None)
+        shards = _shards(
+            layout, rows, of_part if place else None, components.get("samples") or rows[0]["fingerprint"]
+        )
         shards.sort(key=lambda s: s.name)
         if len({s.name for s in shards}) != len(shards):
             raise ValueError(f"{layout.url}: the manifest names a shard twice")
         own = rows[0]
-        return Dataset(layout, settings_of(layout), tuple(shards), own["pool"], own["fingerprint"], place)
+        return Dataset(
+            layout, settings_of(layout, components), tuple(shards), own["pool"], own["fingerprint"], place
+        )
 
     @property
     def url(self) -> str:
@@ -132,9 +135,13 @@ class Dataset:
 
 
 def _shards(
-    layout: Layout, rows: list[dict[str, Any]], images: dict[str, ShardRow] | None = None
+    layout: Layout,
+    rows: list[dict[str, Any]],
+    images: dict[str, ShardRow] | None = None,
+    made_with: str = "",
 ) -> list[ShardRow]:
-    """The shards of manifest rows. images: those with the images, by part. Raises ValueError where one is missing."""
+    """The shards of manifest rows. images: those with the images, by part. made_with: the samples' fingerprint. Raises
+    ValueError where one is missing."""
     found = []
     for row in rows:
         part = row["part"]
@@ -155,6 +162,7 @@ def _shards(
                 layout.index(part),
                 row["index_sha256"],
                 images[part] if images is not None else None,
+                made_with,
             )
         )
     return found
@@ -188,18 +196,6 @@ def check_format(layout: Layout) -> dict[str, Any]:
         raise ValueError(
             f"{layout.url} has format version {version}; this program reads version {FORMAT_VERSION}: build it again"
         )
-    return document
-
-
-def settings_of(layout: Layout) -> dict[str, Any]:
-    """What `settings.yaml` holds. Raises DamagedDataset."""
-    with reading(layout.settings, by_its_maker(layout.url)):
-        try:
-            document = yaml.safe_load(storage.read_bytes(layout.settings))
-        except yaml.YAMLError as e:
-            raise ValueError(str(e)) from e
-        if not isinstance(document, dict):
-            raise ValueError("it holds no settings")
     return document
 
 

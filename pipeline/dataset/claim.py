@@ -113,7 +113,9 @@ def _proven(layout: Layout, prove: Callable[[], object]) -> bool:
         prove()
     except (DamagedDataset, FileNotFoundError, ValueError) as e:
         reason = " ".join(str(e).split())
-        raise Refused([f"out: {layout.url} is damaged, and not of these settings as far as can be seen: {reason}"]) from e
+        raise Refused(
+            [f"out: {layout.url} is damaged, and not of these settings as far as can be seen: {reason}"]
+        ) from e
     return True
 
 

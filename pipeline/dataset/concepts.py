@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def embeddings_record(layout: Layout) -> dict[str, Any] | None:
 def described(layout: Layout, templates: str) -> dict[str, Any] | None:
     """What `write_embeddings` would say of the files of the pool that are there; None where they are no pool."""
     try:
-        pool, matrix = load_pool(layout), load_embeddings(layout)
+        pool, matrix = load_pool(layout, checked=False), load_embeddings(layout, checked=False)
     except DamagedDataset:
         return None
     return _record(layout, pool, int(matrix.shape[1]), templates) if len(matrix) == len(pool.names) else None
@@ -84,22 +85,42 @@ def changed_files(layout: Layout, record: dict[str, Any]) -> list[str]:
     ]
 
 
-def load_pool(layout: Layout) -> ConceptPool:
+def load_pool(layout: Layout, checked: bool = True) -> ConceptPool:
+    """The pool. Raises DamagedDataset; checked: also where it is not the one of the record, where there is one."""
     with reading(layout.pool, by_its_maker(layout.url)):
-        return ConceptPool.load(layout.pool)
+        pool = ConceptPool.load(layout.pool)
+        if checked and _said(layout, "pool") not in (None, pool.hash):
+            raise ValueError("its pool is not the one in embeddings.json")
+        return pool
 
 
-def load_embeddings(layout: Layout) -> torch.Tensor:
-    """float32 [C, D], on the CPU, un-normalised. ValueError for a damaged file."""
+def load_embeddings(layout: Layout, checked: bool = True) -> torch.Tensor:
+    """float32 [C, D], on the CPU, un-normalised. Raises DamagedDataset for a damaged file; checked: also for one that is
+    not the record's, where there is one."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    url = layout.pool_file("text_embeddings.safetensors")
+    name = "text_embeddings.safetensors"
+    url = layout.pool_file(name)
     with reading(url, by_its_maker(layout.url)):
+        data = storage.read_bytes(url)
+        if checked and _said(layout, "sha256", name) not in (None, hashlib.sha256(data).hexdigest()):
+            raise ValueError("its sha256 is not the one in embeddings.json")
         try:
-            return load(storage.read_bytes(url))["text_embeddings"].float()
+            return load(data)["text_embeddings"].float()
         except SafetensorError as e:
             raise ValueError(f"not the text embeddings of a dataset ({e})") from e
+
+
+def _said(layout: Layout, *keys: str) -> Any:
+    """A value of the record; None where there is none that can be read: a dataset whose record is lost can be read."""
+    try:
+        found = json.loads(storage.read_bytes(layout.embeddings_record))
+        for key in keys:
+            found = found[key]
+        return found
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def load_vocabulary(layout: Layout) -> Vocabulary:

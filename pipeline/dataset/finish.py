@@ -45,7 +45,9 @@ def parts_to_do(settings: BuildSettings, plan: Plan, identity: dict[str, str], r
     for found in run(work, blocks.of(plan.parts)):
         if found.refused:
             part, why = found.refused
-            raise DamagedDataset(f"manifest/{part}.json is another dataset's: {why}", by_repair(plan.layout.url))
+            raise DamagedDataset(
+                f"manifest/{part}.json is another dataset's: {why}", by_repair(plan.layout.url)
+            )
         todo[found.start : found.start + len(found.good)] = ~np.asarray(found.good, bool)
         for name, why in found.damaged[: max(0, NAMED - n_damaged)]:
             log.warning("shard %s.tar: %s; it is built anew", name, why)

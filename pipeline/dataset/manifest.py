@@ -29,7 +29,8 @@ class ShardRow:
 
     name: its file; part: that it was made of; url: where it lies; sha256, n_bytes: of the file; n_samples: in it;
     index_url, index_sha256: of the file that says where its members lie. images: the shard of another dataset that has
-    the images of its samples, where it holds labels alone.
+    the images of its samples, where it holds labels alone. made_with: the fingerprint that its samples carry; "" where
+    that is not known.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ShardRow:
     index_url: str
     index_sha256: str
     images: ShardRow | None = None
+    made_with: str = ""
 
     def damaged(self, what: str) -> DamagedDataset:
         """The error about one of its files, with what mends it."""

@@ -11,7 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
+import re
+import tarfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +31,8 @@ from pipeline.images import BadSample
 #: Indices that are asked for at once.
 THREADS = 16
 _MEMBERS = ("image", "json", "npz")
+#: How the header of a sample's member begins.
+_MEMBER = re.compile(rb"([0-9a-f]{24})\.\w+\0")
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,14 @@ class Shards:
             return self._open[shard]
         row = self.rows[shard]
         index = self._load_index(row)
-        self._open[shard] = (self._descriptor(row), index)
+        descriptor = self._descriptor(row)
+        try:
+            if not _is_remote(row):  # a copy in the buffer has the manifest's sha256
+                _check_first(descriptor, index, row)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._open[shard] = (descriptor, index)
         while len(self._open) > self._max_open:
             self._close(next(iter(self._open)))
         return self._open[shard]
@@ -189,6 +201,33 @@ class Shards:
 
 def _is_remote(row: ShardRow) -> bool:
     return not storage.is_local(row.url)
+
+
+def _check_first(descriptor: int, index: ShardIndex, row: ShardRow) -> None:
+    """Raises DamagedDataset where a file is another shard than its row says, by its first sample, or by what lies behind
+    the last one: its samples are no damaged ones, of which some may be replaced. Two small reads, not the whole file."""
+
+    def read(start: int, end: int) -> bytes:
+        return storage.retried(lambda: os.pread(descriptor, end - start, start), row.url)
+
+    if os.fstat(descriptor).st_size > row.n_bytes:
+        raise row.damaged(
+            f"{row.name} is another shard, or a longer one: the manifest says {row.n_bytes} bytes"
+        )
+    if not len(index.keys):
+        return
+    first = index.offsets[0]
+    start = int(first.min())
+    member = _MEMBER.match(read(start - tarfile.BLOCKSIZE, start)) if start >= tarfile.BLOCKSIZE else None
+    if member is None:
+        return  # damage: whoever reads the sample meets it
+    if member[1] != index.keys[0]:
+        raise row.damaged(f"{row.name} is another shard: its first sample is {member[1].decode()}")
+    said = row.made_with
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):
+        said = json.loads(read(*first[2:4].tolist())).get("fingerprint", said)
+    if row.made_with and said != row.made_with:
+        raise row.damaged(f"{row.name} is another dataset's: its samples were made with {str(said)[:64]}")
 
 
 def ordinal_of(index: ShardIndex, key: str, row: ShardRow) -> int:

@@ -157,11 +157,11 @@ def test_a_dataset_from_before_a_setting_is_relabelled_as_if_that_had_its_defaul
     path = Path(built.out, "settings.yaml")
     was = yaml.safe_load(path.read_text())
     del was["duplicates"], was["teacher"]["base"], was["filters"]["min_nouns"]
-    path.write_text(yaml.safe_dump(was))
+    worlds.write_settings(built.out, yaml.safe_dump(was))
     relabel(built.out, changed(built, tmp_path / "second", threshold=0.5), LocalRunner())
     assert list(verify(str(tmp_path / "second"))) == []
     was["filters"]["min_chars"] = 3
-    path.write_text(yaml.safe_dump(was))
+    worlds.write_settings(built.out, yaml.safe_dump(was))
     with pytest.raises(NotRelabelable, match=r"filters\.min_chars: was 3, is 0"):
         relabel(built.out, changed(built, tmp_path / "third"), LocalRunner())
 

@@ -68,3 +68,11 @@ def settings(out: Path | str, source: SourceSettings, **changes: Any) -> BuildSe
 def hashes(out: Path, pattern: str = "shards/*.tar") -> dict[str, str]:
     """Name -> sha256 of the files that match."""
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(out).glob(pattern))}
+
+
+def write_settings(out: Path | str, text: str) -> None:
+    """Makes this the `settings.yaml` of a finished dataset, whose summary knows its sha256."""
+    Path(out, "settings.yaml").write_text(text)
+    summary = json.loads(Path(out, "summary.json").read_text())
+    summary["sha256"]["settings.yaml"] = hashlib.sha256(text.encode()).hexdigest()
+    Path(out, "summary.json").write_text(json.dumps(summary))

@@ -338,7 +338,7 @@ def test_settings_of_a_foreign_dataset_are_data(made, tmp_path, capsys):
     ):
         dataset = tmp_path / "d"
         shutil.copytree(made / "out", dataset)
-        (dataset / "settings.yaml").write_text(text)
+        worlds.write_settings(dataset, text)
         ended(relabel.main, [str(dataset), "--out", f"{tmp_path}/x", "--runtime=local"], capsys, (0, 1, 2))
         shutil.rmtree(dataset)
         shutil.rmtree(tmp_path / "x", ignore_errors=True)

@@ -25,14 +25,11 @@ from pipeline.dataset.random_access import Shards
 from pipeline.images import BadSample
 from training.data import pixels
 from training.data.batch import Batch, Item, collate
+from training.data.budget import BadBudget, check_budget
 from training.data.mixture import MixedOrder, Mixture
 from training.data.order import Once, Order, batches, view_rng
 from training.data.views import Sample, View, draw_view, parse, with_concept_ids
 from training.settings import DataSettings, ViewSettings
-
-
-class BadBudget(RuntimeError):
-    """More samples are damaged than data.bad_budget allows."""
 
 
 class Stream(torch.utils.data.Dataset):
@@ -84,8 +81,11 @@ class Stream(torch.utils.data.Dataset):
                 candidates.skipped.append((self._name(*candidates.place), e.reason))
                 continue
             return sample, draw_view(sample, self._settings, view_rng(self._seed, candidates.position))
-        raise RuntimeError(
-            f"{len(candidates.skipped)} damaged samples in a row, last {candidates.skipped[-1]}: is this the dataset?"
+        row = self._shards.rows[candidates.place[0]]
+        key, reason = candidates.skipped[-1]
+        raise BadBudget(
+            f"{len(candidates.skipped)} damaged samples in a row, the last one {key} ({reason}) of {row.name}",
+            row.advice,
         )
 
     def _item(self, candidates: _Candidates, sample: Sample, view: View, buffer: pixels.PixelBuffer) -> Item:
@@ -267,12 +267,7 @@ class Loader:
         for key, reason in skipped:
             self.skipped[reason] += 1
             self.skipped_keys[key] = reason
-        total = self.dataset.n_samples
-        if len(self.skipped_keys) > self._data.bad_budget * total + 1e-9:
-            raise BadBudget(
-                f"{len(self.skipped_keys)} of {total} samples are damaged ({dict(self.skipped)}), more than "
-                f"data.bad_budget {self._data.bad_budget} allows; first: {next(iter(self.skipped_keys))}"
-            )
+        check_budget(self.dataset, self.skipped_keys, self._data.bad_budget)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, and of which stream it is the position."""

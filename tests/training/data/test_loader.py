@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
 import time
 from collections import Counter
@@ -19,13 +20,15 @@ import pytest
 from hypothesis import given, settings
 
 import storage
+from jobs.failures import failure
 from pipeline.dataset import Dataset, Layout
 from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.npz import read_npz
 from pipeline.dataset.random_access import Shards
 from tests.training.datasets import make_dataset, sample_row, to_memory, write_shard
 from training.data.batch import Batch
-from training.data.loader import BadBudget, Loader
+from training.data.budget import BadBudget
+from training.data.loader import Loader
 from training.data.order import Order, batches
 from training.data.split import split
 from training.settings import DataSettings, ViewSettings
@@ -205,6 +208,50 @@ def test_too_much_damage_is_an_error(dataset, tmp_path):
     copy, _ = _damage(dataset, tmp_path, "cut")
     with pytest.raises(BadBudget, match=r"data\.bad_budget 0\.05"):
         list(_loader(copy, tmp_path / "b", batch_images=5, bad_budget=0.05).steps(7))
+
+
+def _exchange(copy: Path, other: Path, how: str) -> None:
+    """Puts another file in the place of a shard."""
+    first, second = sorted((copy / "shards").iterdir())[:2]
+    if how == "swapped":
+        data = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(data)
+    elif how == "of another dataset":
+        shutil.copyfile(min((other / "shards").iterdir()), first)
+    elif how == "longer":
+        first.write_bytes(first.read_bytes() + bytes(512))
+    else:  # the same images, with labels of other settings
+        for row in (copy / "manifest").iterdir():
+            row.write_text(row.read_text().replace("f" * 64, "e" * 64))
+
+
+@pytest.mark.parametrize("how", ["swapped", "of another dataset", "longer", "made with other settings"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_another_shard_in_a_shards_place_is_no_damage_of_samples(dataset, tmp_path, how, workers, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    other = make_dataset(tmp_path / "other", shards=1, per_shard=7, seed=1)
+    _exchange(copy, other, how)
+    loader = _loader(copy, tmp_path, bad_budget=1.0, workers=workers)
+    with pytest.raises(DamagedDataset, match=r"\.tar is another") as e:
+        list(loader.steps(20))
+    assert not loader.skipped
+    assert failure("x.py", e.value) == 1
+    assert f"regionpairs verify {copy} --repair" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget", [0.05, 1.0])
+def test_too_much_damage_says_what_mends_it(dataset, tmp_path, budget, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    for shard in (copy / "shards").iterdir():
+        shard.write_bytes(bytes(shard.stat().st_size))
+    with pytest.raises(BadBudget, match="damaged") as e:
+        list(_loader(copy, tmp_path, bad_budget=budget).steps(20))
+    assert failure("x.py", e.value) == 1
+    assert f"regionpairs verify {copy} --repair" in capsys.readouterr().err
+    assert pickle.loads(pickle.dumps(e.value)).advice == e.value.advice
 
 
 @pytest.mark.parametrize("workers", [0, 2])
