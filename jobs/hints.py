@@ -43,6 +43,8 @@ def hint(error: Exception) -> str:
         return "the build has not committed a shard yet; the same build command goes on"
     if PART.search(text) and any(s in text for s in ("No such file", "is damaged", "is gone")):
         return "`regionpairs verify DATASET --repair` takes out what is damaged; the build's own command makes it again"
+    if isinstance(error, IsADirectoryError):
+        return "a file belongs where that folder lies; move it away, and the same command goes on"
     if isinstance(error, PermissionError):
         return "`regionpairs doctor --out FOLDER` says whether this user can write there"
     return ""

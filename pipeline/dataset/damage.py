@@ -44,6 +44,9 @@ def reading(url: str, advice: str) -> Iterator[None]:
         raise
     except FileNotFoundError as e:
         raise DamagedDataset(f"{storage.redacted(url)} is gone", advice) from e
+    except IsADirectoryError as e:  # nothing of ours makes one; it may hold what somebody wants to keep
+        what = f"{storage.redacted(e.filename or url)} is a folder where a file belongs"
+        raise DamagedDataset(what, f"move that folder away; then {advice}") from e
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, NotImplementedError) as e:
         why = " ".join(str(e).split())[:200]
         raise DamagedDataset(f"{storage.redacted(url)} is damaged: {type(e).__name__}: {why}", advice) from e

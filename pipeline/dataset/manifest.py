@@ -60,12 +60,11 @@ class ShardRow:
 
     def read(self, url: str, start: int | None = None, end: int | None = None) -> bytes:
         """Bytes of its file or of its index, unchecked. Raises DamagedDataset where they are not there."""
-        try:
-            return storage.read_bytes(url, start, end)
-        except FileNotFoundError as e:
-            raise self.damaged(f"{storage.redacted(url)} is gone") from e
-        except storage.ShortRead as e:
-            raise self.damaged(f"{self.name} is damaged: {e}") from e
+        with reading(url, self.advice):
+            try:
+                return storage.read_bytes(url, start, end)
+            except storage.ShortRead as e:
+                raise self.damaged(f"{self.name} is damaged: {e}") from e
 
 
 def write_row(layout: Layout, row: dict[str, Any]) -> None:

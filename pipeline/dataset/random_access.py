@@ -223,9 +223,10 @@ def _check_first(descriptor: int, index: ShardIndex, row: ShardRow) -> None:
         return  # damage: whoever reads the sample meets it
     if member[1] != index.keys[0]:
         raise row.damaged(f"{row.name} is another shard: its first sample is {member[1].decode()}")
-    said = row.made_with
-    with contextlib.suppress(ValueError, AttributeError, RecursionError):
-        said = json.loads(read(*first[2:4].tolist())).get("fingerprint", said)
+    said, start = row.made_with, int(first[2])
+    with contextlib.suppress(tarfile.TarError, ValueError, AttributeError, RecursionError):
+        size = tarfile.TarInfo.frombuf(read(start - tarfile.BLOCKSIZE, start), "ascii", "strict").size
+        said = json.loads(read(start, start + min(size, row.n_bytes))).get("fingerprint", said)
     if row.made_with and said != row.made_with:
         raise row.damaged(f"{row.name} is another dataset's: its samples were made with {str(said)[:64]}")
 

@@ -55,6 +55,17 @@ class UnitRecord:
             return False
 
 
+def index_fault(layout: Layout, work: tuple[int, str]) -> str:
+    """What is wrong with the index of a planned unit, or "". work: the unit and the sha256 of its index, as planned."""
+    unit, expected = work
+    name = f"plan/index/{unit:06d}.parquet"
+    try:
+        found = storage.sha256(layout.unit_index(unit))
+    except FileNotFoundError:
+        return f"missing: {name}"
+    return f"damaged: {name}: its sha256 is not the one that was planned" if found != expected else ""
+
+
 def counts_fault(layout: Layout, work: tuple[int, str]) -> str:
     """What is wrong with the counts of a planned unit, of which a pool is made, or "". work: the unit and the sha256 of its
     index, as planned."""

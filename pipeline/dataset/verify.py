@@ -16,7 +16,7 @@ from pipeline.dataset.images import images_of, location_of
 from pipeline.dataset.layout import Layout, is_ours
 from pipeline.dataset.lost_rows import restore_rows
 from pipeline.dataset.plan import DamagedPlan, Plan
-from pipeline.dataset.units import counts_fault
+from pipeline.dataset.units import counts_fault, index_fault
 from pipeline.dataset.verify_parts import Expected, RowsOf, block_faults
 from pipeline.standing import Standing, tell
 
@@ -66,20 +66,8 @@ def verify(url: str, run: Map = map) -> Iterator[str]:
 
 
 def _unit_faults(layout: Layout, plan: Plan, run: Map) -> Iterator[str]:
-    for fault in run(partial(_unit_fault, layout), enumerate(plan.units.column("index_sha256").to_pylist())):
-        if fault:
-            yield fault
-
-
-def _unit_fault(layout: Layout, work: tuple[int, str]) -> str:
-    unit, expected = work
-    name = f"plan/index/{unit:06d}.parquet"
-    try:
-        if storage.sha256(layout.unit_index(unit)) != expected:
-            return f"damaged: {name}: its sha256 is not the one that was planned"
-    except FileNotFoundError:
-        return f"missing: {name}"
-    return ""
+    planned = enumerate(plan.units.column("index_sha256").to_pylist())
+    yield from filter(None, run(partial(index_fault, layout), planned))
 
 
 def _pool_faults(layout: Layout, plan: Plan, components: Any, run: Map) -> Iterator[str]:

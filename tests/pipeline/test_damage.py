@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.dataset import Dataset
 from pipeline.dataset.claim import Refused
 from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.plan import DamagedPlan
+from pipeline.dataset.random_access import Shards
 from pipeline.dataset.verify import repair, verify
 from pipeline.merge import merge
 from pipeline.relabel import relabel
@@ -539,5 +541,35 @@ def test_a_pool_without_a_single_row_is_damage_to_those_who_copy_it_too(copied, 
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     assert cli.main(["relabel", copied.out, "--out", f"{copied.out}-2", "--runtime", "local"]) == 1
     assert ITS_MAKER.format(copied.out) in capsys.readouterr().err
+    build(copied, LocalRunner())
+    assert list(verify(copied.out)) == []
+
+
+def test_a_shard_of_the_same_images_under_other_settings_is_not_read_sample_by_sample(copied, tmp_path):
+    tau = dataclasses.replace(copied, out=str(tmp_path / "tau"), align=dataclasses.replace(ALIGN, tau=0.2))
+    build(tau, LocalRunner())
+    rows = Dataset.open(copied.out).shards
+    Shards(rows, str(tmp_path / "buffer"), 0, 4).read(0, 0)
+    shutil.copyfile(shard_of(tau.out), shard_of(copied.out))
+    with pytest.raises(DamagedDataset, match=r"\.tar is another"):
+        Shards(rows, str(tmp_path / "buffer"), 0, 4).read(0, 0)
+    assert len(repair(copied.out)) == 1
+    build(copied, LocalRunner())
+    Shards(rows, str(tmp_path / "buffer"), 0, 4).read(0, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["fingerprint.json", "settings.yaml", "concept_pool/embeddings.json", "shard"]
+)
+def test_a_folder_where_a_file_belongs_ends_in_a_line_that_helps(copied, name, capsys):
+    path = shard_of(copied.out) if name == "shard" else Path(copied.out, name)
+    key = commands(copied.out)["show"][-1]
+    path.rename(f"{copied.out}.kept")
+    path.mkdir()
+    for arguments in (["show", copied.out, key], ["verify", copied.out]):
+        assert cli.main(arguments) in (1, 2)
+        assert re.search("move (it|that folder) away", capsys.readouterr().err), arguments
+    path.rmdir()
+    repair(copied.out) if name == "shard" else None
     build(copied, LocalRunner())
     assert list(verify(copied.out)) == []

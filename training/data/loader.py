@@ -1,9 +1,8 @@
 """The loader: a dataset in, equal micro-batches out, resumable at any sample.
 
-A map-style dataset over stream positions under torch's own DataLoader. `torchdata`'s StatefulDataLoader was
-weighed: its state belongs to one number of ranks and of workers, and it replays or snapshots what we can
-compute. Here the whole state is one integer, the position in the stream (training/data/order.py), which any number
-of ranks, loader processes and images a batch continues exactly.
+A map-style dataset over stream positions under torch's own DataLoader. `torchdata`'s StatefulDataLoader was weighed: its
+state belongs to one number of ranks and of workers. Here the whole state is one integer, the position in the stream
+(training/data/order.py), which any number of ranks, loader processes and images a batch continues exactly.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pipeline.dataset import Dataset
+from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.random_access import Shards
 from pipeline.images import BadSample
 from training.data import pixels
@@ -57,9 +57,15 @@ class Stream(torch.utils.data.Dataset):
         self._images: dict[str, torch.Tensor] = {}
         self._most_bytes = 0  # of an image so far
 
-    def __getitem__(self, positions: list[int]) -> Batch:
-        """One batch: first all targets and then all images. In turns the former cost twice as much, since an image
-        fills the processor's cache."""
+    def __getitem__(self, positions: list[int]) -> Batch | Exception:
+        """One batch, or why there is none: raised in another process, an error would come as the text of a traceback."""
+        try:
+            return self._batch(positions)
+        except (DamagedDataset, BadBudget, OSError) as e:
+            return e
+
+    def _batch(self, positions: list[int]) -> Batch:
+        """First all targets, then all images: in turns the former cost twice as much (the processor's cache)."""
         begun = [self._begin(position) for position in positions]
         buffer = pixels.PixelBuffer(len(positions) * self._most_bytes)
         items = [self._item(*each, buffer) for each in begun]
@@ -84,8 +90,7 @@ class Stream(torch.utils.data.Dataset):
         row = self._shards.rows[candidates.place[0]]
         key, reason = candidates.skipped[-1]
         raise BadBudget(
-            f"{len(candidates.skipped)} damaged samples in a row, the last one {key} ({reason}) of {row.name}",
-            row.advice,
+            f"{len(candidates.skipped)} damaged samples in a row, the last one {key} ({reason})", row.advice
         )
 
     def _item(self, candidates: _Candidates, sample: Sample, view: View, buffer: pixels.PixelBuffer) -> Item:
@@ -240,6 +245,8 @@ class Loader:
             if self._shards.remote:
                 fetcher.start()  # after them: what a thread holds while its process forks, a child would hold for ever
             for batch in loaded:
+                if isinstance(batch, Exception):
+                    raise batch
                 self._record(batch.skipped)
                 step.append(batch)
                 if len(step) == self._accumulate:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import pickle
 import shutil
 import time
 from collections import Counter
@@ -219,14 +218,11 @@ def _exchange(copy: Path, other: Path, how: str) -> None:
         second.write_bytes(data)
     elif how == "of another dataset":
         shutil.copyfile(min((other / "shards").iterdir()), first)
-    elif how == "longer":
+    else:
         first.write_bytes(first.read_bytes() + bytes(512))
-    else:  # the same images, with labels of other settings
-        for row in (copy / "manifest").iterdir():
-            row.write_text(row.read_text().replace("f" * 64, "e" * 64))
 
 
-@pytest.mark.parametrize("how", ["swapped", "of another dataset", "longer", "made with other settings"])
+@pytest.mark.parametrize("how", ["swapped", "of another dataset", "longer"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_another_shard_in_a_shards_place_is_no_damage_of_samples(dataset, tmp_path, how, workers, capsys):
     copy = tmp_path / "copy"
@@ -238,20 +234,21 @@ def test_another_shard_in_a_shards_place_is_no_damage_of_samples(dataset, tmp_pa
         list(loader.steps(20))
     assert not loader.skipped
     assert failure("x.py", e.value) == 1
-    assert f"regionpairs verify {copy} --repair" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"regionpairs verify {copy} --repair" in said
+    assert "Traceback" not in said  # of a loader process
 
 
-@pytest.mark.parametrize("budget", [0.05, 1.0])
-def test_too_much_damage_says_what_mends_it(dataset, tmp_path, budget, capsys):
+@pytest.mark.parametrize(("budget", "workers"), [(0.05, 0), (1.0, 0), (1.0, 1)])
+def test_too_much_damage_says_what_mends_it(dataset, tmp_path, budget, workers, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(dataset, copy)
     for shard in (copy / "shards").iterdir():
         shard.write_bytes(bytes(shard.stat().st_size))
     with pytest.raises(BadBudget, match="damaged") as e:
-        list(_loader(copy, tmp_path, bad_budget=budget).steps(20))
+        list(_loader(copy, tmp_path, bad_budget=budget, workers=workers).steps(20))
     assert failure("x.py", e.value) == 1
     assert f"regionpairs verify {copy} --repair" in capsys.readouterr().err
-    assert pickle.loads(pickle.dumps(e.value)).advice == e.value.advice
 
 
 @pytest.mark.parametrize("workers", [0, 2])
