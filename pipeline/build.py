@@ -133,11 +133,12 @@ def _pool(
     if not pool.names:
         raise ValueError(planning.why_no_concepts(settings, plan, runner.map))
     own_pool.check_pool(layout, pool.hash)
-    pool.save(layout.pool)
-    log.info("concept pool: %d concepts in %.1f s", len(pool.names), time.perf_counter() - started)
-    started = time.perf_counter()
-    tell(Standing("text embeddings"))
-    record = runner.call(settings, embed, settings, layout)
+    with own_pool.kept(layout):
+        pool.save(layout.pool)
+        log.info("concept pool: %d concepts in %.1f s", len(pool.names), time.perf_counter() - started)
+        started = time.perf_counter()
+        tell(Standing("text embeddings"))
+        record = own_pool.check(layout, components, runner.call(settings, embed, settings, layout))
     shape = (record["n_concepts"], record["dim"])
     log.info("text embeddings: %d x %d in %.1f s", *shape, time.perf_counter() - started)
-    return own_pool.check(layout, components, record)
+    return record

@@ -3,13 +3,16 @@ is theirs if it leads to the fingerprint that their rows have."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
+import storage
 from pipeline import fingerprint
 from pipeline.dataset import concepts, manifest
 from pipeline.dataset.damage import DamagedDataset
-from pipeline.dataset.layout import Layout
+from pipeline.dataset.layout import POOL_FILES, Layout
 
 log = logging.getLogger("regionpairs")
 
@@ -49,6 +52,25 @@ def check(layout: Layout, components: dict[str, Any], record: dict[str, Any]) ->
             ADVICE,
         )
     return record
+
+
+@contextlib.contextmanager
+def kept(layout: Layout) -> Iterator[None]:
+    """The pool that lies there comes back where the one that is made turns out not to be the committed parts'."""
+    if next(manifest.made_with(layout), None) is None:
+        yield
+        return
+    present = storage.listing(layout.pool)
+    names = (*POOL_FILES, "embeddings.json")
+    was = {name: storage.read_bytes(layout.pool_file(name)) for name in names if name in present}
+    try:
+        yield
+    except DamagedDataset:
+        for name in sorted(set(names) - set(was)):
+            storage.remove(layout.pool_file(name))
+        for name, data in was.items():  # the record comes last
+            storage.write_bytes(layout.pool_file(name), data)
+        raise
 
 
 def check_pool(layout: Layout, pool_hash: str) -> None:

@@ -180,7 +180,8 @@ def _copied_pool(
         concepts.write_record(layout, old)
         return old
     own_pool.check_pool(layout, wanted.hash)
-    wanted.save(layout.pool)
-    log.info("encoding %d concepts", len(wanted.names))
-    tell(Standing("text embeddings"))
-    return own_pool.check(layout, components, runner.call(settings, embed, settings, layout))
+    with own_pool.kept(layout):
+        wanted.save(layout.pool)
+        log.info("encoding %d concepts", len(wanted.names))
+        tell(Standing("text embeddings"))
+        return own_pool.check(layout, components, runner.call(settings, embed, settings, layout))

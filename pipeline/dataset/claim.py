@@ -114,7 +114,9 @@ def _proven(layout: Layout, prove: Callable[[], object]) -> bool:
     except (DamagedDataset, FileNotFoundError, ValueError) as e:
         reason = " ".join(str(e).split())
         raise Refused(
-            [f"out: {layout.url} is damaged, and not of these settings as far as can be seen: {reason}"]
+            [
+                f"out: {layout.url} has no fingerprint.json of its parts, and these settings are not theirs: {reason}"
+            ]
         ) from e
     return True
 

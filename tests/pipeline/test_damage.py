@@ -407,9 +407,19 @@ def test_a_folder_whose_identity_is_lost_is_not_taken_over(copied, other):
     foreign = dataclasses.replace(
         copied, source=dataclasses.replace(copied.source, captions=f"{other.parent}/source/captions.json")
     )
-    for settings in (foreign, dataclasses.replace(copied, align=dataclasses.replace(ALIGN, tau=0.3))):
-        with pytest.raises(Refused, match="is damaged, and not of these settings"):
+    templates = Path(copied.out).parent / "templates.txt"
+    templates.write_text("one {}\n")
+    other_templates = dataclasses.replace(copied.pool, templates=str(templates))
+    for settings in (
+        foreign,
+        dataclasses.replace(copied, align=dataclasses.replace(ALIGN, tau=0.3)),
+        dataclasses.replace(copied, pool=other_templates),
+    ):
+        with pytest.raises(
+            Refused, match=r"has no fingerprint\.json of its parts, and these settings are not theirs"
+        ):
             build(settings, LocalRunner())
+        assert contents(copied.out) == before
     build(copied, LocalRunner())
     after = contents(copied.out)
     assert {name: after[name] for name in before} == before

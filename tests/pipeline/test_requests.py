@@ -63,10 +63,10 @@ def test_damage_is_removed_and_built_again_to_the_same_bytes(tmp_path):
     first.write_bytes(b"x" * first.stat().st_size)
     (tmp_path / "out" / "manifest" / f"{second.stem}.json").write_text("{")
     assert len(list(verify(settings.out))) >= 2
-    assert repair(settings.out) == [first.stem, second.stem]
+    assert repair(settings.out) == [first.stem]  # the row of the second comes back from the table
     assert not first.exists()
     assert not (tmp_path / "out" / "manifest.parquet").exists()
-    assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 2
+    assert build(settings, LocalRunner())["last_run"]["n_parts_built"] == 1
     assert list(verify(settings.out)) == []
     again = worlds.hashes(tmp_path / "out", "**/*.*")
     unlike = {name for name in whole if whole[name] != again[name]}
