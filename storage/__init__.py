@@ -49,7 +49,7 @@ from storage.location import (
 from storage.many import names, sizes
 from storage.patterns import expand
 from storage.reading import open_read, sha256
-from storage.retries import RETRIES, Changed, ShortRead, Unavailable, retried
+from storage.retries import RETRIES, Changed, Refusal, ShortRead, Unavailable, retried
 from storage.tables import open_parquet, read_table
 from storage.texts import read_json, read_text
 from storage.threads import map_threads
@@ -63,6 +63,7 @@ __all__ = [
     "ClaimLost",
     "Claimed",
     "FileStat",
+    "Refusal",
     "ShortRead",
     "Unavailable",
     "absolute",

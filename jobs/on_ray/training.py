@@ -44,6 +44,7 @@ FINAL: dict[str, type[Exception]] = {
     "FloatingPointError": FloatingPointError,
     "BadBudget": BadBudget,
     "ValueError": ValueError,
+    "Refusal": storage.Refusal,
 }
 
 
