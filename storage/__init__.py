@@ -49,10 +49,11 @@ from storage.location import (
 from storage.many import names, sizes
 from storage.patterns import expand
 from storage.reading import open_read, sha256
-from storage.retries import RETRIES, Changed, Refusal, ShortRead, Unavailable, retried
+from storage.retries import RETRIES, retried
 from storage.tables import open_parquet, read_table
 from storage.texts import read_json, read_text
 from storage.threads import map_threads
+from storage.verdicts import Changed, Refusal, ShortRead, Unavailable
 
 __all__ = [
     "CLAIMS",

@@ -16,7 +16,8 @@ from stat import S_ISDIR
 from typing import Any, TypeVar
 
 from storage.location import absolute, filesystem, is_local, protocol, redacted
-from storage.retries import ShortRead, retried
+from storage.retries import retried
+from storage.verdicts import ShortRead
 
 T = TypeVar("T")
 #: Temporary names start with this; whatever starts with it was never committed and may be removed.

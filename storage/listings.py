@@ -11,7 +11,8 @@ from fsspec.asyn import AsyncFileSystem
 
 from storage.files import GONE, FileStat, local_stat, on_remote, stat_of
 from storage.location import absolute, filesystem, is_local, join, protocol
-from storage.retries import NO_ABSENCE, retried, verdict
+from storage.retries import retried
+from storage.verdicts import NO_ABSENCE, verdict
 
 
 def entries(url: str) -> dict[str, FileStat]:

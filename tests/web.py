@@ -17,7 +17,7 @@ import pytest
 
 
 class Web(http.server.ThreadingHTTPServer):
-    """refuse: (pattern of paths, status) -> that status for what the pattern is found in. asked: "GET /path" of every request."""
+    """refuse: a pattern, and the status that paths get in which it is found. asked: "GET /path" of every request."""
 
     daemon_threads = True
     refuse: tuple[str, int] | None = None

@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 import pytest
 
 import storage
-from storage.retries import Verdict, verdict
+from storage.verdicts import Verdict, verdict
 from tests.storage.flaky import Flaky, failing, put
 
 
@@ -133,7 +133,7 @@ def test_a_definite_answer_is_raised_at_once(error):
 @pytest.mark.parametrize("error", REFUSED, ids=lambda e: f"{type(e).__name__}")
 def test_a_refusal_for_good_is_raised_at_once(error):
     failing("cat_file", 99, error)
-    with pytest.raises(storage.Refusal, match="^flaky://bucket/a: the server"):
+    with pytest.raises(storage.Refusal, match=r"^flaky://bucket/a: the server"):
         storage.read_bytes("flaky://bucket/a")
     assert Flaky.calls.count("cat_file") == 1
 
