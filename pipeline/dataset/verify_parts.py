@@ -144,7 +144,7 @@ def _index_faults(layout: Layout, data: bytes, row: dict[str, Any], expected: Ex
     if hashlib.sha256(index).hexdigest() != row["index_sha256"]:
         yield f"damaged: {name}: its sha256 is not the manifest's"
         return
-    entries = pq.ParquetFile(pa.BufferReader(index)).read().to_pylist()
+    entries = pq.ParquetFile(storage.arrow_file(index)).read().to_pylist()
     if expected.images is not None:
         yield from _image_faults(expected.images, row["part"], {entry["key"] for entry in entries})
     for entry in entries:
