@@ -20,9 +20,9 @@ def look(datasets: Iterable[str] = (), files: Iterable[tuple[str, str | None]] =
 
     for url in datasets:
         check_format(Layout(storage.absolute(url)))
-    for key, url in files:
-        if url and not storage.exists(storage.absolute(url)):
-            raise FileNotFoundError(f"{key}: no such file: {storage.redacted(url)}")
+    for key, named in files:
+        if named and not storage.exists(storage.absolute(named)):
+            raise FileNotFoundError(f"{key}: no such file: {storage.redacted(named)}")
     if out and storage.is_local(out):
         _check_writable(storage.absolute(out))
 
