@@ -67,7 +67,7 @@ def _kind_of(checkpoint: str) -> str | None:
     beside = storage.join(checkpoint.rpartition("/")[0] or ".", "settings.json")
     try:
         return str(json.loads(storage.read_bytes(storage.absolute(beside)))["student"]["encoder"]["kind"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -19,6 +19,7 @@ import storage
 from evaluation.settings import EvaluateSettings
 from jobs.arguments import parse
 from jobs.failures import failure
+from jobs.first_look import look
 from jobs.progress import told
 from pipeline.standing import Standing, tell
 
@@ -28,6 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with told():
             tell(Standing("start: loading libraries and models"))
+            truth = settings.truth
+            named = [
+                ("student", settings.student),
+                ("truth.images", truth.images),
+                ("truth.instances", truth.instances),
+            ]
+            look([settings.dataset] if settings.dataset else [], named, settings.out or "")
             from evaluation.evaluate import (
                 evaluate,
                 lines,

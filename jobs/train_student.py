@@ -19,6 +19,7 @@ from typing import Any
 from jobs import job_log
 from jobs.arguments import parse
 from jobs.failures import failure
+from jobs.first_look import look
 from jobs.progress import watched
 from jobs.stop_signal import StopSignal
 from pipeline.standing import Standing, tell
@@ -58,6 +59,15 @@ def check(settings: TrainSettings) -> None:
 
 def train(settings: TrainSettings, stop: StopSignal) -> dict[str, Any]:
     """Trains in this process, with a progress bar where a terminal can show one, or on a Ray cluster."""
+    data, student = settings.data, settings.student
+    look(
+        [m.path for m in data.mix] or [data.dataset],
+        [
+            ("student.checkpoint", student.checkpoint),
+            ("student.encoder.checkpoint", student.encoder.checkpoint),
+        ],
+        settings.run.out,
+    )
     if settings.run.runtime == "ray":
         from jobs.on_ray.training import train_student
 

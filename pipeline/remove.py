@@ -133,7 +133,7 @@ def _unit(source: Layout, layout: Layout, work: tuple[int, str, set[str]]) -> tu
     url, data = layout.unit_index(unit), unit_index_bytes(source, unit, expected)
     if gone:
         with (
-            pq.ParquetFile(pa.BufferReader(data)) as file,
+            pq.ParquetFile(storage.arrow_file(data)) as file,
             storage.atomic_write(url) as target,
             pq.ParquetWriter(target, INDEX) as writer,
         ):

@@ -49,10 +49,11 @@ from storage.location import (
 from storage.many import names, sizes
 from storage.patterns import expand
 from storage.reading import open_read, sha256
-from storage.retries import RETRIES, Changed, ShortRead, Unavailable, retried
-from storage.tables import open_parquet, read_table
+from storage.retries import RETRIES, retried
+from storage.tables import arrow_file, open_parquet, read_table
 from storage.texts import read_json, read_text
 from storage.threads import map_threads
+from storage.verdicts import Changed, Refusal, ShortRead, Unavailable
 
 __all__ = [
     "CLAIMS",
@@ -63,9 +64,11 @@ __all__ = [
     "ClaimLost",
     "Claimed",
     "FileStat",
+    "Refusal",
     "ShortRead",
     "Unavailable",
     "absolute",
+    "arrow_file",
     "atomic_write",
     "children",
     "claim_token",

@@ -16,7 +16,8 @@ from stat import S_ISDIR
 from typing import Any, TypeVar
 
 from storage.location import absolute, filesystem, is_local, protocol, redacted
-from storage.retries import ShortRead, retried
+from storage.retries import retried
+from storage.verdicts import ShortRead
 
 T = TypeVar("T")
 #: Temporary names start with this; whatever starts with it was never committed and may be removed.
@@ -87,7 +88,9 @@ def exists(url: str) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) or error.errno in GONE:  # a NUL in a name, a loop of links
+        if is_local(url) and (
+            isinstance(error, ValueError) or error.errno in GONE
+        ):  # a NUL in a name, a loop of links
             return False
         raise
     return True
@@ -176,8 +179,12 @@ def _range(url: str, start: int, end: int) -> bytes:
         fs, path = filesystem(url)
         try:
             data = fs.cat_file(path, start=start, end=end)
-        except OSError as error:
-            if error.errno == errno.EINVAL and 0 <= size(url) < end:  # 416, range not satisfiable
+        except Exception as error:
+            # 416, range not satisfiable
+            unsatisfied = (
+                getattr(error, "errno", None) == errno.EINVAL or getattr(error, "status", None) == 416
+            )
+            if unsatisfied and 0 <= size(url) < end:
                 raise _short(url, end) from None
             raise
     if len(data) > end - start:  # a web server that knows no ranges sends the whole file

@@ -11,7 +11,8 @@ from fsspec.asyn import AsyncFileSystem
 
 from storage.files import GONE, FileStat, local_stat, on_remote, stat_of
 from storage.location import absolute, filesystem, is_local, join, protocol
-from storage.retries import Verdict, retried, verdict
+from storage.retries import retried
+from storage.verdicts import NO_ABSENCE, verdict
 
 
 def entries(url: str) -> dict[str, FileStat]:
@@ -30,13 +31,17 @@ def children(url: str) -> tuple[dict[str, FileStat], list[str]]:
         try:
             return fs.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError) as error:
-            if verdict(error) in (Verdict.AGAIN, Verdict.ONCE):
+            if verdict(error) in NO_ABSENCE:
                 raise  # a web server's 503 comes as "not found"
             return []
 
     path = filesystem(url)[1]
     files, folders = {}, set()
-    for info in on_remote(url, ask):
+    try:
+        listed = on_remote(url, ask)
+    except FileNotFoundError:  # a web server's 410
+        listed = []
+    for info in listed:
         name = _below(path, info["name"], protocol(url))
         if name is None:
             continue

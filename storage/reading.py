@@ -11,7 +11,8 @@ from typing import IO, Any, cast
 from fsspec.implementations.memory import MemoryFile
 
 from storage.location import absolute, filesystem, is_local, redacted
-from storage.retries import Changed, Pause, retried
+from storage.retries import Pause, retried
+from storage.verdicts import Changed
 
 
 def open_read(url: str) -> IO[bytes]:

@@ -1,7 +1,8 @@
 """Parquet files, read through one function.
 
 Arrow's dataset scanner (behind `pq.read_table`) may drop its last reference to a Python file in a thread of its own
-while the interpreter shuts down, which aborts the process. `ParquetFile` does not.
+while the interpreter shuts down, which aborts the process. `ParquetFile` does not, but its threads may hold Python's
+bytes a moment longer than the read takes, with the same end; so bytes go into memory of Arrow's own (`arrow_file`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,23 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
+def arrow_file(data: bytes) -> pa.BufferReader:
+    """A copy of `data` as a file for Arrow, of which no thread of Arrow's holds anything of Python's."""
+    import pyarrow as pa
+
+    buffer = pa.allocate_buffer(len(data))
+    with pa.FixedSizeBufferWriter(buffer) as writer:
+        writer.write(data)
+    return pa.BufferReader(buffer)
+
+
 def read_table(url: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A parquet file whole (or some of its columns), read in one request. ValueError, naming the file, if it is none."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     data = read_bytes(url)
     with _naming(url):
-        file = pq.ParquetFile(pa.BufferReader(data))
+        file = pq.ParquetFile(arrow_file(data))
         return file.read(columns=None if columns is None else list(columns))
 
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import fingerprint
@@ -20,12 +20,21 @@ log = logging.getLogger("regionpairs")
 ANSWER_S = 120
 
 
-def connect(address: str | None = None) -> None:
+class NoRay(OSError):
+    """Ray could not be started or joined. advice: what to do."""
+
+    def __init__(self, what: str, advice: str = ""):
+        super().__init__(what)
+        self.advice = advice
+
+
+def connect(address: str | None = None, without: str = "--runtime=local") -> None:
     """Joins the cluster at `address`, else the one of RAY_ADDRESS (Ray sets it inside a submitted job), else starts a
     private Ray on this machine, without a dashboard. A cluster that it was not told of is never joined.
 
     Raises ValueError for the address `auto`, which means "any cluster that is found", and for a node whose libraries
-    are not this process' own. A second call does nothing.
+    are not this process' own; NoRay, whose advice names the flag `without` that needs no Ray, where Ray does not start or
+    cannot be reached. A second call does nothing.
     """
     if ray.is_initialized():
         return
@@ -33,7 +42,16 @@ def connect(address: str | None = None) -> None:
     if address == "auto":
         raise ValueError("RAY_ADDRESS: 'auto' joins any cluster that is found; name one, or unset it")
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
+    try:
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
+    except (ValueError, ImportError):
+        raise  # an address or a setting of Ray's that is wrong
+    except Exception as e:
+        # Ray has no class of its own for this: GetTimeoutError, ConnectionError, RuntimeError, a bare Exception
+        why = " ".join(f"{type(e).__name__}: {e}".split())[:600]
+        what = "Ray did not start on this machine" if address == "local" else f"no Ray answers at {address}"
+        advice = f"the same command tries again; {without} does the work in this process, without Ray"
+        raise NoRay(f"{what}: {why}", advice) from e
     if address != "local":
         check_versions()
 
@@ -70,6 +88,11 @@ def check_versions() -> None:
     for node, answer in zip(nodes, answers, strict=True):
         try:
             theirs = ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
+        except GetTimeoutError as e:
+            where = f"node {node['NodeManagerAddress']}"
+            raise NoRay(
+                f"{where} did not say in {ANSWER_S} s what it has installed", "is it overloaded?"
+            ) from e
         except (TaskUnschedulableError, NodeDiedError, WorkerCrashedError) as e:
             log.info("node %s went while it was asked for its versions: %s", node["NodeID"], e)
             continue

@@ -20,7 +20,7 @@ class TaskMap:
 
     def __call__(self, function: Callable[[Any], Any], items: Sequence[Any], /) -> Iterator[Any]:
         """The results, each as soon as it is there; an exception in a task is raised here."""
-        connect()
+        connect(without="--parallel.runtime=local")
         task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(_call)
         waiting = [task.remote(function, item) for item in items]
         while waiting:

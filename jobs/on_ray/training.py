@@ -46,6 +46,7 @@ FINAL: dict[str, type[Exception]] = {
     "BadBudget": BadBudget,
     "DamagedDataset": DamagedDataset,
     "ValueError": ValueError,
+    "Refusal": storage.Refusal,
 }
 
 
@@ -91,7 +92,10 @@ def train_localizer(settings: LocalizerTrainingSettings) -> None:
     out = storage.local_folder(settings.out, "out")
     settings = replace(settings, out=out)
     run_ranks(
-        functools.partial(_localizer_rank, settings), Path(out), Ranks(settings.workers, settings.device)
+        functools.partial(_localizer_rank, settings),
+        Path(out),
+        Ranks(settings.workers, settings.device),
+        without="--workers=0",
     )
 
 
@@ -99,12 +103,19 @@ def _localizer_rank(settings: LocalizerTrainingSettings, rank: Rank) -> None:
     localizers.train_watched(settings, localizers.Worker(rank.index, rank.count, rank.device))
 
 
-def run_ranks(work: Callable[[Rank], None], out: Path, ranks: Ranks, stop: StopSignal | None = None) -> None:
+def run_ranks(
+    work: Callable[[Rank], None],
+    out: Path,
+    ranks: Ranks,
+    stop: StopSignal | None = None,
+    without: str = "--run.runtime=local",
+) -> None:
     """Runs `work` as every rank of one process group (DDP finds it), until all of them return.
 
-    out: the run's folder, on a file system that all nodes share. Raises one of FINAL where a rank did.
+    out: the run's folder, on a file system that all nodes share. without: the flag that needs no Ray. Raises one of FINAL
+    where a rank did.
     """
-    connect()
+    connect(without=without)
     if stop is not None:
         stop.listen()  # a Ray that starts here would answer SIGTERM by ending everything at once
     out.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ class Attachment:
         if hashlib.sha256(data).hexdigest() != self.sha256[part]:
             raise ValueError(f"columns/{self.name}/{part}.parquet is damaged: attach {self.name} again")
         found: dict[str, Any] = {}
-        for row in pq.ParquetFile(pa.BufferReader(data)).read().to_pylist():
+        for row in pq.ParquetFile(storage.arrow_file(data)).read().to_pylist():
             key = row.pop("key")
             if self.by_region:
                 found.setdefault(key, {})[row.pop("region")] = row
@@ -81,7 +80,7 @@ def read(layout: Layout, name: str, fingerprint: str) -> Attachment:
         data = storage.read_bytes(layout.columns(name, "files"))
         if hashlib.sha256(data).hexdigest() != files:
             raise ValueError("files.parquet is another")
-        table = pq.ParquetFile(io.BytesIO(data)).read().cast(FILES)
+        table = pq.ParquetFile(storage.arrow_file(data)).read().cast(FILES)
         sha256 = dict(zip(table["part"].to_pylist(), table["sha256"].to_pylist(), strict=True))
         found = Attachment(**document, sha256=sha256)
     except FileNotFoundError as e:

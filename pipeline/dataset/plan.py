@@ -191,7 +191,7 @@ def _files(layout: Layout) -> list[tuple[str, str]]:
 def part_rows(layout: Layout, part: Part) -> pa.Table:
     """The samples of a part, as `records.INDEX`. Raises DamagedPlan if its unit's index is missing or another."""
     data, metadata = _unit_index(layout, part.unit, part.index_sha256)
-    with pq.ParquetFile(pa.BufferReader(data), metadata=metadata) as file:
+    with pq.ParquetFile(storage.arrow_file(data), metadata=metadata) as file:
         return as_index(file.read_row_group(part.row_group))
 
 
@@ -208,7 +208,7 @@ def _unit_index(layout: Layout, unit: int, sha256: str) -> tuple[pa.Buffer, pq.F
     """The bytes of a unit's index, and its footer, which is parsed once and not for every part. Parts come in order, so two
     units are enough; the hash tells another file."""
     data = pa.py_buffer(unit_index_bytes(layout, unit, sha256))
-    return data, pq.read_metadata(pa.BufferReader(data))
+    return data, pq.read_metadata(storage.arrow_file(data))
 
 
 def unit_index_bytes(layout: Layout, unit: int, sha256: str) -> bytes:
@@ -217,7 +217,7 @@ def unit_index_bytes(layout: Layout, unit: int, sha256: str) -> bytes:
 
 
 def _table(layout: Layout, url: str, sha256: str) -> pa.Table:
-    return pq.ParquetFile(pa.BufferReader(_checked(layout, url, sha256))).read()
+    return pq.ParquetFile(storage.arrow_file(_checked(layout, url, sha256))).read()
 
 
 def _checked(layout: Layout, url: str, sha256: str) -> bytes:

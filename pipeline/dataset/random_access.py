@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
@@ -243,7 +242,7 @@ def ordinal_of(index: ShardIndex, key: str, row: ShardRow) -> int:
 def parse_index(data: bytes, row: ShardRow) -> ShardIndex:
     """The bytes of an index file -> the index. Raises DamagedDataset if it is not one of this shard."""
     try:
-        table = pq.ParquetFile(io.BytesIO(data)).read()
+        table = pq.ParquetFile(storage.arrow_file(data)).read()
         columns = [table.column(f"{m}_{c}").to_numpy() for m in _MEMBERS for c in ("offset", "bytes")]
         keys = np.array([key.encode("ascii") for key in table.column("key").to_pylist()], np.bytes_)
     except (pa.ArrowException, KeyError, OSError, UnicodeEncodeError) as e:

@@ -144,7 +144,7 @@ def _index_faults(layout: Layout, data: bytes, row: dict[str, Any], expected: Ex
     if hashlib.sha256(index).hexdigest() != row["index_sha256"]:
         yield f"damaged: {name}: its sha256 is not the manifest's"
         return
-    entries = pq.ParquetFile(pa.BufferReader(index)).read().to_pylist()
+    entries = pq.ParquetFile(storage.arrow_file(index)).read().to_pylist()
     if expected.images is not None:
         yield from _image_faults(expected.images, row["part"], {entry["key"] for entry in entries})
     for entry in entries:
@@ -167,6 +167,14 @@ def _image_faults(images: Layout, part: str, keys: set[str]) -> Iterator[str]:
         yield f"{IMAGES}{images.url} lacks {len(missing)} images of part {part}, e.g. {min(missing)}"
 
 
+def _fault(error: Exception) -> str:
+    """What is wrong with a table, in a line. Raises `error` where the file could not be read, which says nothing of it;
+    Arrow has an OSError without a number for a damaged page."""
+    if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+        raise error
+    return " ".join(str(error).split())[:200]
+
+
 class RowsOf:
     """A parquet file of a dataset, compared with rows that come block by block, without holding either."""
 
@@ -185,10 +193,8 @@ class RowsOf:
             self._batches = file.iter_batches()
         except FileNotFoundError:
             self._there = False  # the summary's hashes say so
-        except storage.Unavailable:
-            raise  # a network that fails says nothing of a file
         except _TABLE_ERRORS as e:
-            self._fault = " ".join(str(e).split())[:200]
+            self._fault = _fault(e)
         return self
 
     def expect(self, rows: pa.Table) -> None:
@@ -203,10 +209,8 @@ class RowsOf:
         try:
             while self._rest.num_rows < n and (batch := next(self._batches, None)) is not None:
                 self._rest = pa.concat_tables([self._rest, pa.Table.from_batches([batch]).cast(self._schema)])
-        except storage.Unavailable:
-            raise
         except _TABLE_ERRORS as e:
-            self._fault = " ".join(str(e).split())[:200]
+            self._fault = _fault(e)
             return self._schema.empty_table()
         found, self._rest = self._rest.slice(0, n), self._rest.slice(n)
         return found

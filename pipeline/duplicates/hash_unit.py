@@ -33,7 +33,7 @@ def hash_unit(settings: BuildSettings, layout: Layout, unit: int) -> int:
             return int(file.metadata.num_rows)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, pa.ArrowException):
+    except (ValueError, pa.ArrowException):
         storage.remove(url)
     n = 0
     with storage.atomic_write(url) as target, pq.ParquetWriter(target, records.HASHES) as writer:

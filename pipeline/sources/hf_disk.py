@@ -80,7 +80,7 @@ class SavedSource(ParquetSource):
         folder = self._files.url(unit.location).rpartition("/")[0]
         try:
             return _counted(folder) or super()._must_have_held(unit)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return super()._must_have_held(unit)
 
 

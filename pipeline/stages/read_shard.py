@@ -56,7 +56,7 @@ def stored_index(dataset: Layout, row: dict[str, Any]) -> pa.Table:
     data = committed(dataset, dataset.index(row["part"]))
     if hashlib.sha256(data).hexdigest() != row["index_sha256"]:
         raise damaged(dataset, f"the index of {row['shard']} is damaged: its sha256 is not the manifest's")
-    return pq.ParquetFile(pa.BufferReader(data)).read()
+    return pq.ParquetFile(storage.arrow_file(data)).read()
 
 
 class ReadShard:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import job_commands
+from jobs import first_look, job_commands
 from pipeline.build import build
 from pipeline.run_local import LocalRunner
 from pipeline.sources.settings import SourceSettings
@@ -69,6 +69,29 @@ def test_the_command_answers_at_once():
 def test_a_job_as_a_command_is_as_light(words):
     said = start("jobs.cli", *words, "--help")
     assert (said["code"], said["heavy"]) == (0, [])
+
+
+@pytest.mark.parametrize("argv", [
+    ["train", "--data.dataset=/nowhere"],
+    ["train", "--data.dataset=/nowhere", "--student.encoder.kind=nonsense"],
+    ["evaluate", "--dataset=/nowhere"],
+    ["evaluate", "--student=/nowhere"],
+], ids=" ".join)  # fmt: skip
+def test_what_is_not_there_is_said_before_the_heavy_libraries_load(argv):
+    said = start("jobs.cli", *argv)
+    assert (said["code"], said["heavy"]) == (2, [])
+
+
+def test_where_nothing_can_be_written_is_seen_at_once(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    first_look.look(out=str(tmp_path / "new" / "run"))
+    first_look.look(out=str(tmp_path / "file"))
+    with pytest.raises(NotADirectoryError, match="a folder is needed"):
+        first_look.look(out=str(tmp_path / "file" / "run"))
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(tmp_path))
+    with pytest.raises(PermissionError, match="this user may not write there"):
+        first_look.look(out=str(tmp_path / "new" / "run"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_probe_sees_a_heavy_import():

@@ -70,6 +70,19 @@ def test_no_room_reads_parquet_through_the_scanner():
     assert found == {}
 
 
+def test_no_room_gives_bytes_of_python_to_the_threads_that_read_parquet():
+    """`storage.arrow_file` is for that."""
+    wrong = ("ParquetFile(pa.BufferReader(", "ParquetFile(io.BytesIO(", "ParquetFile(BytesIO(")
+    found = [
+        f"{path.relative_to(ROOT)}: {call}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for call in wrong
+        if call in path.read_text(encoding="utf-8")
+    ]
+    assert found == []
+
+
 def test_a_scanner_is_seen():
     assert scanners_in("import pyarrow.parquet as pq\npq.read_table(file)") == ["pq.read_table"]
     assert scanners_in("storage.read_table(url)") == []

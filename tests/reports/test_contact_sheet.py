@@ -97,6 +97,36 @@ def test_a_pair_of_each_concept_is_drawn_large_ones_first():
     assert shown[2]["box_xyxy_norm"] == box["small"]
 
 
+def test_labels_stay_inside_and_cover_no_other():
+    """Six lines of 17 pixels find a place wherever five others lie in 187 pixels."""
+    rng = np.random.default_rng(0)
+    for width, height in ((400, 300), (100, 300), (400, 190), (300, 300)) * 20:
+        corners = np.sort(rng.random((6, 2, 2)), axis=1).reshape(6, 4)
+        boxes = [(x0 * width, y0 * height, x1 * width, y1 * height) for x0, y0, x1, y1 in corners]
+        widths = rng.uniform(30, 250, 6)
+        places = contact_sheet.label_places(boxes, widths, 17, (width, height))
+        assert all(0 <= x0 < x1 <= width + 1e-9 and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in places)
+        assert [x1 - x0 for x0, _, x1, _ in places] == pytest.approx(np.minimum(widths, width))
+        for i, a in enumerate(places):
+            assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in places[:i])
+
+
+def test_a_label_that_no_place_is_left_for_lies_in_its_corner():
+    places = contact_sheet.label_places([(0, 0, 9, 9)] * 3, [90.0] * 3, 17, (50, 20))
+    assert places == [(0, 0, 50, 17)] * 3
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (60, 400), (12, 300)])
+def test_nothing_is_drawn_beside_the_picture(width: int, height: int):
+    """A long name on a box at the right edge."""
+    sample = _sample(encode(photo(width, height)), concept="a very long name of a thing")
+    sample.meta["pairs"][0]["box_xyxy_norm"] = [0.9, 0.0, 1.0, 0.5]
+    tile = np.asarray(contact_sheet.tile(sample))
+    shown = contact_sheet.fitted(sample.image, contact_sheet.TILE_WIDTH, contact_sheet.TILE_HEIGHT)
+    assert (tile[: shown.height, shown.width :] == 255).all()
+    assert (tile[: shown.height, : shown.width] != np.asarray(shown)).any()
+
+
 def test_fewer_than_one_sample_is_refused(dataset: Dataset):
     with pytest.raises(ValueError, match="n: must be at least 1"):
         contact_sheet.draw(dataset, 0)

@@ -32,6 +32,16 @@ const key = (name) => document.dispatchEvent(new KeyboardEvent("keydown", { key:
 seen.boxes = document.querySelectorAll("#cards .box").length;
 seen.concepts = 10 * data.concepts.length;
 seen.marks = document.querySelectorAll("#cards mark").length;
+const outside = (e) => {
+  e.style.display = "block";
+  const a = e.getBoundingClientRect(), b = e.closest(".frame").getBoundingClientRect();
+  return a.width > 0 && (a.left < b.left - 1 || a.right > b.right + 1);
+};
+const labels = [...document.querySelectorAll("#cards .box span")];
+labels.forEach((e) => { e.textContent = "a very long name of a thing 0.50"; });
+seen.outside = labels.filter(outside).length;
+seen.inside = labels.filter((e) => !outside(e) && e.getBoundingClientRect().width > 40).length;
+labels.forEach((e) => { e.style.display = ""; });
 set("score", "1");
 seen.surest = document.querySelectorAll("#cards .card").length;
 set("score", "0");
@@ -130,6 +140,11 @@ def test_filters_search_sorting_and_keys_work(visit):
 def test_a_large_sample_opens_at_its_top_and_a_row_points_at_its_box(visit):
     assert visit["from_the_top"]
     assert visit["lit"] == 1
+
+
+def test_no_label_leaves_its_picture(visit):
+    assert visit["outside"] == 0
+    assert visit["inside"] == visit["boxes"] > 0
 
 
 def test_no_name_on_the_map_covers_another(visit):

@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 import pytest
 
 import storage
-from storage.retries import Verdict, verdict
+from storage.verdicts import Verdict, verdict
 from tests.storage.flaky import Flaky, failing, put
 
 
@@ -87,12 +87,17 @@ FINAL = [
     OSError(errno.ENOSPC, "no space left"),
     OSError(errno.EROFS, "read-only"),
     OSError(errno.ENAMETOOLONG, "name too long"),
-    ssl.SSLCertVerificationError("self-signed"),
     _caused(FileExistsError(), _boto(412, "PreconditionFailed")),
-    _of_library("aiohttp.client_exceptions", status=400),
-    _of_library("aiohttp.client_exceptions", status=416),
     storage.Unavailable("tried enough"),
     storage.ShortRead("ends early"),
+]
+REFUSED = [
+    ssl.SSLCertVerificationError("self-signed"),
+    OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),  # requests' SSLError
+    _caused(FileNotFoundError("https://h/x"), ssl.SSLCertVerificationError("self-signed")),
+    _caused(FileNotFoundError("https://h/x"), _of_library("aiohttp.client_exceptions", status=451)),
+    _of_library("aiohttp.client_exceptions", status=400),
+    _of_library("aiohttp.client_exceptions", status=416),
 ]
 
 
@@ -125,13 +130,21 @@ def test_a_definite_answer_is_raised_at_once(error):
     assert Flaky.calls.count("cat_file") == 1
 
 
+@pytest.mark.parametrize("error", REFUSED, ids=lambda e: f"{type(e).__name__}")
+def test_a_refusal_for_good_is_raised_at_once(error):
+    failing("cat_file", 99, error)
+    with pytest.raises(storage.Refusal, match=r"^flaky://bucket/a: the server"):
+        storage.read_bytes("flaky://bucket/a")
+    assert Flaky.calls.count("cat_file") == 1
+
+
 @pytest.mark.parametrize("error", [PermissionError("ExpiredToken"), _Answer(status=403), _boto(401)], ids=str)
 def test_a_refusal_is_tried_once_more(error):
     put("flaky://bucket/a", b"123")
     failing("cat_file", 1, error)
     assert storage.read_bytes("flaky://bucket/a") == b"123"
     failing("cat_file", 99, error)
-    with pytest.raises(PermissionError):
+    with pytest.raises(storage.Refusal):
         storage.read_bytes("flaky://bucket/a")
     assert Flaky.calls.count("cat_file") == 2
 

@@ -82,3 +82,19 @@ def test_a_process_whose_last_act_is_reading_a_table_ends_well(tmp_path):
 
     with ThreadPoolExecutor(2) as pool:
         assert set(pool.map(run, range(4))) == {0}
+
+
+def test_no_thread_of_arrow_keeps_bytes_of_python_after_a_read():
+    """A thread that lets go of them while the interpreter ends aborts it; a plain `pa.BufferReader` kept them in 30 % of
+    reads."""
+    table = pa.table({f"c{i}": list(range(300)) for i in range(60)})
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    kept = 0
+    for _ in range(100):
+        data = bytes(bytearray(stream.getvalue()))
+        before = sys.getrefcount(data)
+        assert pq.ParquetFile(storage.arrow_file(data)).read().num_rows == 300
+        kept += sys.getrefcount(data) > before
+    assert kept == 0
+    assert storage.arrow_file(b"").read() == b""

@@ -10,7 +10,23 @@ import pytest
 
 pytest.importorskip("ray")
 
+from ray.exceptions import GetTimeoutError, RaySystemError
+
+from jobs import cli
 from jobs.on_ray import cluster
+from pipeline.build import build
+from pipeline.run_local import LocalRunner
+from tests.fakes import ColorTeacher
+from tests.pipeline import worlds
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cluster")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.teachers.load", lambda settings: ColorTeacher())
+        build(worlds.settings(root / "data", worlds.coco_folder(root / "input", 6)), LocalRunner())
+    return str(root / "data")
 
 
 def test_auto_is_refused(monkeypatch):
@@ -41,6 +57,56 @@ def test_the_address_is_the_one_it_was_told_or_a_private_ray(monkeypatch, argume
     assert calls[0]["address"] == joined
     assert (calls[0].get("include_dashboard") is False) == (joined == "local")
     assert bool(checked) == (joined != "local")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        GetTimeoutError("not in time"),
+        ConnectionError("Could not find any running Ray instance"),
+        RuntimeError("Failed to start GCS"),
+        Exception("The current node timed out during startup."),
+        RaySystemError("System error"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (["relabel", "DATASET", "--out", "OUT"], "--runtime=local"),
+        (["build", "--config", "demo", "--out", "OUT"], "--runtime=local"),
+        (
+            ["train", "--config", "train_tiny", "--data.dataset", "DATASET", "--run.runtime", "ray"],
+            "--run.runtime=local",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_ray_that_does_not_start_is_one_line_that_says_what_to_do(
+    dataset, tmp_path, monkeypatch, capsys, command, flag, error
+):
+    def init(**_):
+        raise error
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr("jobs.on_ray.training.open_data", lambda data: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    places = {"DATASET": dataset, "OUT": str(tmp_path / "out")}
+    assert cli.main([places.get(word, word) for word in command]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"Ray did not start on this machine: {type(error).__name__}: " in line
+    assert line.endswith(f"(the same command tries again; {flag} does the work in this process, without Ray)")
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
+    def init(**_):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", init)
+    with pytest.raises(cluster.NoRay, match=r"no Ray answers at 10\.0\.0\.1:6379: ConnectionError: no route"):
+        cluster.connect("10.0.0.1:6379")
 
 
 def test_a_worker_with_other_versions_refuses_by_name():
