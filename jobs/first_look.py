@@ -12,7 +12,8 @@ def look(datasets: Iterable[str] = (), files: Iterable[tuple[str, str | None]] =
     """Raises what the job itself would raise later.
 
     datasets: folders or URLs of datasets; only whether one is there, in this program's format. files: (key, location) of
-    files or folders; nothing given is no fault. out: where the job writes.
+    files or folders; nothing given is no fault, and a web server is not asked: it need not show a folder whose files it
+    serves. out: where the job writes.
     """
     import storage
     from pipeline.dataset import check_format
@@ -21,7 +22,8 @@ def look(datasets: Iterable[str] = (), files: Iterable[tuple[str, str | None]] =
     for url in datasets:
         check_format(Layout(storage.absolute(url)))
     for key, named in files:
-        if named and not storage.exists(storage.absolute(named)):
+        on_the_web = named and storage.protocol(named) in ("http", "https")
+        if named and not on_the_web and not storage.exists(storage.absolute(named)):
             raise FileNotFoundError(f"{key}: no such file: {storage.redacted(named)}")
     if out and storage.is_local(out):
         _check_writable(storage.absolute(out))

@@ -15,6 +15,7 @@ from pipeline.build import build
 from pipeline.run_local import LocalRunner
 from pipeline.sources.settings import SourceSettings
 from tests.pipeline.worlds import settings
+from tests.web import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = sorted(p.stem for p in (ROOT / "jobs").glob("*.py") if '__name__ == "__main__"' in p.read_text())
@@ -92,6 +93,14 @@ def test_where_nothing_can_be_written_is_seen_at_once(tmp_path, monkeypatch):
     with pytest.raises(PermissionError, match="this user may not write there"):
         first_look.look(out=str(tmp_path / "new" / "run"))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_web_folder_that_is_not_listed_is_no_missing_one(tmp_path):
+    with serving(tmp_path) as web:
+        web.refuse = (r"/images/$|/images$", 403)
+        first_look.look(files=[("truth.images", f"{web.url}/images")])
+    with pytest.raises(FileNotFoundError, match=r"truth\.images: no such file"):
+        first_look.look(files=[("truth.images", str(tmp_path / "images"))])
 
 
 def test_the_probe_sees_a_heavy_import():
