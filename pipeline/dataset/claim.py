@@ -60,7 +60,9 @@ def settle(
     committed = any(  # .DS_Store or an unfinished file in manifest/ is no row
         name.startswith("manifest/") or name in _AT_THE_END for name in ours if not storage.is_litter(name)
     )
-    if committed and (_made(layout, components) or (prove is not None and _proven(layout, prove))):
+    if committed and (
+        _made(layout, components) or (prove is not None and _proven(layout, components, prove))
+    ):
         log.warning("fingerprint.json is missing, damaged or another dataset's; it is written anew")
         _mend_settings(layout, settings)
         storage.write_bytes(layout.fingerprint, json.dumps(components, indent=1).encode())
@@ -103,9 +105,12 @@ def _made(layout: Layout, components: dict[str, Any]) -> bool:
     return expected is not None and manifest.says(layout, expected["fingerprint"]) is True
 
 
-def _proven(layout: Layout, prove: Callable[[], object]) -> bool:
+def _proven(layout: Layout, components: dict[str, Any], prove: Callable[[], object]) -> bool:
     """Whether what these settings make is what the parts were made with. A folder whose own files agree is not asked:
-    other settings than its own are no damage. Raises Refused, with the reason, where it is not."""
+    other settings than its own are no damage. Nor is one of which no row can be read: nothing there could say that the
+    pool is not its own. Raises Refused, with the reason, where it is not."""
+    if next(manifest.made_with(layout), None) is None:
+        return False
     with contextlib.suppress(FileNotFoundError, ValueError):
         if _made(layout, json.loads(storage.read_bytes(layout.fingerprint))):
             return False
@@ -115,10 +120,18 @@ def _proven(layout: Layout, prove: Callable[[], object]) -> bool:
         reason = " ".join(str(e).split())
         raise Refused(
             [
-                f"out: {layout.url} has no fingerprint.json of its parts, and these settings are not theirs: {reason}"
+                f"out: {layout.url} has no fingerprint.json of its parts, and these settings are not theirs: {reason}",
+                *_differences_there(layout, components),
             ]
         ) from e
     return True
+
+
+def _differences_there(layout: Layout, components: dict[str, Any]) -> list[str]:
+    """What differs from `fingerprint.json`, which may be the dataset's although nothing proves it."""
+    with contextlib.suppress(FileNotFoundError, Refused):
+        return differences(_fingerprint(layout), components)
+    return []
 
 
 def _text(settings: Any) -> bytes:

@@ -425,6 +425,25 @@ def test_a_folder_whose_identity_is_lost_is_not_taken_over(copied, other):
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["gone", "cut"])
+def test_without_a_row_other_settings_take_nothing_over(copied, cut):
+    """The pool that lies there is not theirs, and no row could say so: it would label, and shards would be lost."""
+    lose(copied.out, ("manifest.parquet",))
+    for row in (Path(copied.out) / "manifest").iterdir():
+        row.write_text("{") if cut else row.unlink()
+    before = contents(copied.out)
+    pool = dataclasses.replace(copied.pool, min_count=copied.pool.min_count + 1)
+    with pytest.raises(Refused, match=r"settings\.pool\.min_count: was"):
+        build(dataclasses.replace(copied, pool=pool), LocalRunner())
+    assert contents(copied.out) == before
+
+
+def test_a_refusal_names_the_settings_where_the_pool_is_lost_too(copied):
+    lose(copied.out, ("concept_pool/embeddings.json",))
+    with pytest.raises(Refused, match=r"settings\.align\.tau: was 0\.1, is 0\.3"):
+        build(dataclasses.replace(copied, align=dataclasses.replace(ALIGN, tau=0.3)), LocalRunner())
+
+
 def test_a_pool_that_cannot_be_made_again_ends_in_a_line_that_says_what_to_do(
     copied, other, monkeypatch, capsys
 ):
