@@ -53,7 +53,7 @@ BESIDE = 8
 def hungry(folder: Path, quick: bool) -> dict[str, Any]:
     """One annotator against bare decoding, in turns."""
     use_null_models()
-    n, rounds = (96, 5) if quick else (256, 10)
+    n, rounds = (96, 3) if quick else (256, 10)
     decodings = Decodings()
     return {
         **shares(folder, photos(16), n, rounds, "hungry_share", decodings),
@@ -102,7 +102,7 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
 
     from jobs.on_ray.build import RayRunner
 
-    n_parts, part = (40, 32) if quick else (80, 64)
+    n_parts, part = (32, 32) if quick else (80, 64)
     pictures = photos(16)
     settings = _coco_build(folder, pictures, n_parts * part, part)
     marks: dict[int, tuple[float, dict[tuple[int, int], float]]] = {}
@@ -135,7 +135,7 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
     runner = Clock()
     connect_s = time.perf_counter() - started
     summary = builds.build(settings, runner)
-    idle = idle_cpu(cpu, 3 if quick else 10)
+    idle = idle_cpu(cpu, 2 if quick else 10)
     bare += [_spent(lambda: _decode(samples)) for _ in range(4)]  # on both sides: the machine's speed drifts
     bare_s, bare_cpu_s = (statistics.median(v) / len(samples) for v in zip(*bare, strict=True))
     ray.shutdown()

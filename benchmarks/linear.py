@@ -43,7 +43,7 @@ RUN = 4
 
 def linear(folder: Path, quick: bool) -> dict[str, Any]:
     """Small builds before and after the large one, so that a busy minute meets both; --quick: that one alone."""
-    one, rounds = (12, 1) if quick else (128, 3)
+    one, rounds = (8, 1) if quick else (128, 3)
     few, many = 4 * one, 16 * one
     _built(folder / "warm", one if quick else few, "")
     pool = Layout(str(folder / "warm")).pool

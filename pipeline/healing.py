@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 
@@ -49,19 +51,32 @@ def heal_units(
 
 @contextlib.contextmanager
 def _kept(layout: Layout, units: list[int]) -> Iterator[None]:
-    """What lies in the plan of these units comes back where indexing them anew shows that the input is another one."""
-    kept = {
-        url: storage.read_bytes(url)
-        for n in units
-        for url in (layout.unit_index(n), layout.unit_counts(n), layout.unit_record(n))
-        if storage.exists(url)
-    }
+    """What lies in the plan of these units comes back where indexing them anew shows that the input is another one.
+
+    Until then it waits on this machine's disk: there may be thousands of units, of many megabytes each.
+    """
+    urls = [
+        url for n in units for url in (layout.unit_index(n), layout.unit_counts(n), layout.unit_record(n))
+    ]
+    with tempfile.TemporaryDirectory(prefix="regionpairs-") as folder:
+        copies = [(url, os.path.join(folder, str(i))) for i, url in enumerate(urls)]
+        kept = [copy for copy, there in zip(copies, storage.map_threads(_keep, copies), strict=True) if there]
+        try:
+            yield
+        except ValueError:
+            for url, file in kept:
+                storage.write_bytes(url, storage.read_bytes(file))
+            raise
+
+
+def _keep(copy: tuple[str, str]) -> bool:
+    """Whether the file was there to be copied. copy: its URL, and where to."""
+    url, file = copy
     try:
-        yield
-    except ValueError:
-        for url, data in kept.items():
-            storage.write_bytes(url, data)
-        raise
+        storage.write_bytes(file, storage.read_bytes(url))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _index_again(

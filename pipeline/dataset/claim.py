@@ -102,7 +102,7 @@ def _made(layout: Layout, components: dict[str, Any]) -> bool:
     from pipeline.fingerprint import identity_of
 
     expected = identity_of(layout, components)
-    return expected is not None and manifest.says(layout, expected["fingerprint"]) is True
+    return expected is not None and manifest.are_of(layout, expected["fingerprint"])
 
 
 def _proven(layout: Layout, components: dict[str, Any], prove: Callable[[], object]) -> bool:
@@ -124,7 +124,7 @@ def _proven(layout: Layout, components: dict[str, Any], prove: Callable[[], obje
                 *_differences_there(layout, components),
             ]
         ) from e
-    return True
+    return _made(layout, components)
 
 
 def _differences_there(layout: Layout, components: dict[str, Any]) -> list[str]:

@@ -149,13 +149,17 @@ def committed(layout: Layout) -> list[str]:
 def made_with(layout: Layout) -> Iterator[dict[str, Any]]:
     """Some committed rows: those of up to `ASKED` row files, then the first one of a finished dataset's table. Whoever
     stops at the first one has paid for one; rows that are not whole are left out."""
+    yield from _of_files(layout)
+    with contextlib.suppress(DamagedDataset):
+        table = read_table(layout)
+        yield from table.slice(0, 1).to_pylist() if table is not None else ()
+
+
+def _of_files(layout: Layout) -> Iterator[dict[str, Any]]:
     files = (name for name in storage.names(layout.file("manifest")) if name.endswith(".json"))
     for name in itertools.islice(files, ASKED):
         if row := read_row(layout, name.removesuffix(".json")):
             yield row
-    with contextlib.suppress(DamagedDataset):
-        table = read_table(layout)
-        yield from table.slice(0, 1).to_pylist() if table is not None else ()
 
 
 def fingerprint_of_table(layout: Layout) -> str | None:
@@ -174,6 +178,13 @@ def says(layout: Layout, fingerprint: str) -> bool | None:
             return True
         found = False
     return found
+
+
+def are_of(layout: Layout, fingerprint: str) -> bool:
+    """Whether a folder's parts were made with this fingerprint: most of some row files say so, or the table of a finished
+    dataset does. A row that strayed in says nothing."""
+    said = [row["fingerprint"] == fingerprint for row in _of_files(layout)]
+    return 2 * sum(said) > len(said) or fingerprint_of_table(layout) == fingerprint
 
 
 def read_table(layout: Layout) -> pa.Table | None:

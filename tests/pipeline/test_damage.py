@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 from functools import partial
@@ -17,12 +18,14 @@ import storage
 from concept_pool.count import Counts
 from jobs import cli
 from jobs.failures import failure
+from pipeline import fingerprint, sources
 from pipeline.align import AlignSettings
 from pipeline.block_list import BlockList
 from pipeline.build import build
 from pipeline.dataset import Dataset
 from pipeline.dataset.claim import Refused
 from pipeline.dataset.damage import DamagedDataset
+from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import DamagedPlan
 from pipeline.dataset.random_access import Shards
 from pipeline.dataset.verify import repair, verify
@@ -436,6 +439,26 @@ def test_without_a_row_other_settings_take_nothing_over(copied, cut):
     with pytest.raises(Refused, match=r"settings\.pool\.min_count: was"):
         build(dataclasses.replace(copied, pool=pool), LocalRunner())
     assert contents(copied.out) == before
+
+
+@pytest.mark.parametrize(
+    "lost", [(), ("fingerprint.json",), ("fingerprint.json", "concept_pool/embeddings.json")]
+)
+def test_one_row_that_strayed_in_takes_nothing_over(copied, lost):
+    layout = Layout(copied.out)
+    others = dataclasses.replace(copied, align=dataclasses.replace(ALIGN, tau=0.3))
+    theirs = fingerprint.identity_of(layout, fingerprint.components(others, sources.load(others.source)))
+    rows = sorted((Path(copied.out) / "manifest").iterdir())
+    assert len(rows) > 1
+    name = "000000-0123456789ab"
+    row = json.loads(rows[0].read_text().replace(rows[0].stem, name)) | {"fingerprint": theirs["fingerprint"]}
+    (rows[0].parent / f"{name}.json").write_text(json.dumps(row))
+    lose(copied.out, ("manifest.parquet", "summary.json", "rejects.parquet", *lost))
+    before = worlds.hashes(copied.out, "shards/*")
+    with pytest.raises(Refused):
+        build(others, LocalRunner())
+    assert worlds.hashes(copied.out, "shards/*") == before
+    assert (Path(copied.out) / "fingerprint.json").exists() is not bool(lost)
 
 
 def test_a_refusal_names_the_settings_where_the_pool_is_lost_too(copied):
