@@ -102,7 +102,7 @@ def hungry_on_ray(folder: Path, quick: bool) -> dict[str, Any]:
 
     from jobs.on_ray.build import RayRunner
 
-    n_parts, part = (32, 32) if quick else (80, 64)
+    n_parts, part = (28, 24) if quick else (80, 64)
     pictures = photos(16)
     settings = _coco_build(folder, pictures, n_parts * part, part)
     marks: dict[int, tuple[float, dict[tuple[int, int], float]]] = {}

@@ -88,7 +88,7 @@ def _no_models() -> Iterator[None]:
 
 def parts(folder: Path, quick: bool) -> dict[str, Any]:
     """Few parts, many, and few again, each built and then resumed; the start of a build is that of one part."""
-    few, many, rounds = (100, 500, 1) if quick else (1_000, 100_000, 3)
+    few, many, rounds = (80, 400, 1) if quick else (1_000, 100_000, 3)
     with _no_models():
         _built_and_resumed(folder / "warm", 50)
         sizes = [1, few] * rounds + [many] + [1, few] * rounds
