@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def _draw_pairs(
         tuple(v * s for v, s in zip(pair["box_xyxy_norm"], size * 2, strict=True)) for pair in pairs
     ]
     texts = [f"{plain(pair['concept'], LABEL_LENGTH)} {pair['probability']:.2f}" for pair in pairs]
-    widths = [pen.textlength(text, font=font) + 2 * PAD for text in texts]
+    widths = [math.ceil(pen.textlength(text, font=font)) + 2 * PAD for text in texts]
     colors = [COLORS[i % len(COLORS)] for i in range(len(pairs))]
     for box, color in zip(boxes, colors, strict=True):
         x0, y0, x1, y1 = box
@@ -103,7 +104,9 @@ def _draw_pairs(
 
 def _draw_label(pen: ImageDraw.ImageDraw, font: Any, pair: dict[str, Any], place: Box, color: str) -> None:
     x0, y0, x1, y1 = place
-    text = _shortened(pen, font, plain(pair["concept"], LABEL_LENGTH), pair["probability"], x1 - x0 - 2 * PAD)
+    text = _shortened(
+        pen, font, plain(pair["concept"], LABEL_LENGTH), pair["probability"], round(x1 - x0) - 2 * PAD
+    )
     pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
     pen.text((x0 + PAD, y0 + 1), text, fill="white", font=font)
 

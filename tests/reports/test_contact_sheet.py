@@ -111,6 +111,18 @@ def test_labels_stay_inside_and_cover_no_other():
             assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in places[:i])
 
 
+def test_a_label_with_room_is_never_shortened(monkeypatch: pytest.MonkeyPatch):
+    drawn, shortened = [], contact_sheet._shortened
+    monkeypatch.setattr(
+        contact_sheet, "_shortened", lambda *arguments: drawn.append(shortened(*arguments)) or drawn[-1]
+    )
+    sample = _sample(encode(photo(160, 160)), concept="bell")
+    for left in np.linspace(0, 0.6, 40):  # places between pixels
+        sample.meta["pairs"][0]["box_xyxy_norm"] = [float(left), 0.31, float(left) + 0.2, 0.6]
+        contact_sheet.tile(sample)
+    assert set(drawn) == {"bell 0.50"}
+
+
 def test_a_label_that_no_place_is_left_for_lies_in_its_corner():
     places = contact_sheet.label_places([(0, 0, 9, 9)] * 3, [90.0] * 3, 17, (50, 20))
     assert places == [(0, 0, 50, 17)] * 3
