@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import tempfile
-from collections.abc import Iterator
 from functools import partial
 
 import storage
 from pipeline import repeated_keys, repeats
 from pipeline.dataset.layout import Layout
 from pipeline.dataset.plan import Parts, Plan
+from pipeline.dataset.put_back import put_back
 from pipeline.dataset.units import UnitRecord, counts_fault
 from pipeline.partition import Map
 from pipeline.settings import BuildSettings
@@ -45,38 +42,15 @@ def heal_units(
         len(damaged),
         len(touched),
     )
-    with _kept(plan.layout, touched):
+    with put_back(_planned(plan.layout, touched), ValueError):
         _index_again(settings, source, plan, sorted([*damaged, *touched]), wanted, run)
 
 
-@contextlib.contextmanager
-def _kept(layout: Layout, units: list[int]) -> Iterator[None]:
-    """What lies in the plan of these units comes back where indexing them anew shows that the input is another one.
-
-    Until then it waits on this machine's disk: there may be thousands of units, of many megabytes each.
-    """
-    urls = [
+def _planned(layout: Layout, units: list[int]) -> list[str]:
+    """What lies in the plan of these units."""
+    return [
         url for n in units for url in (layout.unit_index(n), layout.unit_counts(n), layout.unit_record(n))
     ]
-    with tempfile.TemporaryDirectory(prefix="regionpairs-") as folder:
-        copies = [(url, os.path.join(folder, str(i))) for i, url in enumerate(urls)]
-        kept = [copy for copy, there in zip(copies, storage.map_threads(_keep, copies), strict=True) if there]
-        try:
-            yield
-        except ValueError:
-            for url, file in kept:
-                storage.write_bytes(url, storage.read_bytes(file))
-            raise
-
-
-def _keep(copy: tuple[str, str]) -> bool:
-    """Whether the file was there to be copied. copy: its URL, and where to."""
-    url, file = copy
-    try:
-        storage.write_bytes(file, storage.read_bytes(url))
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _index_again(
@@ -108,7 +82,7 @@ def heal_counts(settings: BuildSettings, source: Source, plan: Plan, run: Map) -
     lost = [n for n, why in enumerate(run(partial(counts_fault, plan.layout), planned)) if why]
     if lost:
         log.warning("plan: %d units have no counts of their captions; they are indexed anew", len(lost))
-        with _kept(plan.layout, lost):
+        with put_back(_planned(plan.layout, lost), ValueError):
             _index_again(settings, source, plan, lost, dict(planned), run)
 
 

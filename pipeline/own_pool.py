@@ -8,11 +8,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import storage
 from pipeline import fingerprint
 from pipeline.dataset import concepts, manifest
 from pipeline.dataset.damage import DamagedDataset
 from pipeline.dataset.layout import POOL_FILES, Layout
+from pipeline.dataset.put_back import put_back
 
 log = logging.getLogger("regionpairs")
 
@@ -60,17 +60,9 @@ def kept(layout: Layout) -> Iterator[None]:
     if next(manifest.made_with(layout), None) is None:
         yield
         return
-    present = storage.listing(layout.pool)
-    names = (*POOL_FILES, "embeddings.json")
-    was = {name: storage.read_bytes(layout.pool_file(name)) for name in names if name in present}
-    try:
+    names = (*POOL_FILES, "embeddings.json")  # the record comes last
+    with put_back([layout.pool_file(name) for name in names], DamagedDataset):
         yield
-    except DamagedDataset:
-        for name in sorted(set(names) - set(was)):
-            storage.remove(layout.pool_file(name))
-        for name, data in was.items():  # the record comes last
-            storage.write_bytes(layout.pool_file(name), data)
-        raise
 
 
 def check_pool(layout: Layout, pool_hash: str) -> None:
